@@ -1,0 +1,1 @@
+"""edgeemo: emotion recognition on the device that keeps working when sensors fail."""

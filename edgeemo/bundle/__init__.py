@@ -1,0 +1,1 @@
+"""The bundle format: what ships, read and written in one place."""

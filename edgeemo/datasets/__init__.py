@@ -1,0 +1,1 @@
+"""Readers for the folder layouts of public emotion data."""

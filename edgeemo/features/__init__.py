@@ -1,0 +1,1 @@
+"""Front-ends: samples, frames and words to what the stems take."""

@@ -1,0 +1,1 @@
+"""Sources of samples: microphone, camera, media file, text."""

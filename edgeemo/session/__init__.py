@@ -1,0 +1,1 @@
+"""The session: windows, states, subset choice, readings."""

@@ -1,0 +1,1 @@
+"""Opens engines on the backends of this machine."""

@@ -1,0 +1,1 @@
+"""Networks, low-rank adaptation and training loops (PyTorch) that write checkpoints."""

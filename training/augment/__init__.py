@@ -1,0 +1,1 @@
+"""Augmentation in numpy, the same for stems and trunk."""

@@ -1,0 +1,1 @@
+"""The pipeline behind `edgeemo train live`: three stems, then the trunk and its adapters."""

@@ -1,0 +1,1 @@
+"""Stem networks: front-end features of one modality to a feature sequence."""
