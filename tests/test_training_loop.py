@@ -54,8 +54,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
         run(tmp_path / "broken", stop_after=2)
     resumed, result = run(tmp_path / "broken")
     assert result == expected
-    for name, tensor in whole.state_dict().items():  # type: ignore[attr-defined]  # torch is untyped here
-        assert torch.equal(tensor, resumed.state_dict()[name])  # type: ignore[attr-defined]  # as above
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name])
 
 
 def test_other_settings_do_not_resume(tmp_path: Path) -> None:
