@@ -1,5 +1,6 @@
 """What ships: one folder with stems, engines and a manifest, read and written in one place."""
 
+from edgeemo.bundle.commit import BundleWriter
 from edgeemo.bundle.manifest import (
     FileEntry,
     Licence,
@@ -11,8 +12,12 @@ from edgeemo.bundle.manifest import (
     WindowSpec,
 )
 from edgeemo.bundle.manifest_json import json_from_manifest, manifest_from_json
+from edgeemo.bundle.store import Bundle
+from edgeemo.bundle.tensors import bytes_from_tensors, read_tensors, tensors_from_bytes
 
 __all__ = [
+    "Bundle",
+    "BundleWriter",
     "FileEntry",
     "Licence",
     "Manifest",
@@ -21,6 +26,9 @@ __all__ = [
     "StemSpec",
     "SubsetSpec",
     "WindowSpec",
+    "bytes_from_tensors",
     "json_from_manifest",
     "manifest_from_json",
+    "read_tensors",
+    "tensors_from_bytes",
 ]
