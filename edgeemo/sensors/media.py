@@ -233,6 +233,8 @@ class MediaFile:
         track = self._tracks[modality]
         for chunk in chunks:
             yield track.take(chunk)
+        if modality == TEXT:  # silence after the last caption is silence, not a loss
+            return
         faults = list(track.faults(_WORDS[modality]))
         track.state = "lost"
         track.why = f"{self.name}: " + (
