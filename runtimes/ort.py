@@ -1,0 +1,164 @@
+"""Engines on onnxruntime: threads, memory and providers are set, and read back, in this one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from os import PathLike, fspath
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from edgeemo.errors import BackendError, InputError, MissingDependencyError
+from edgeemo.runtimes.base import Array, Runner, Shape, TensorSpec
+
+CPU_PROVIDER = "CPUExecutionProvider"
+BACKEND_OF_PROVIDER = {CPU_PROVIDER: "cpu", "CUDAExecutionProvider": "cuda"}
+DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+FATAL = 4  # onnxruntime's log level: failures come as exceptions, nothing is printed beside them
+
+
+@lru_cache(maxsize=1)
+def load_onnxruntime() -> ModuleType:
+    """Returns the onnxruntime module, imported on first use.
+
+    Raises:
+        MissingDependencyError: it is not installed, or its libraries cannot be loaded here.
+    """
+    try:
+        import onnxruntime
+    except (ImportError, OSError):
+        raise MissingDependencyError(
+            "running an engine", "onnxruntime", "pip install 'edgeemo[cpu]'"
+        ) from None
+    module: ModuleType = onnxruntime
+    return module
+
+
+def onnxruntime_version() -> str:
+    """Returns the version of the onnxruntime that `OrtRunner` uses."""
+    return str(load_onnxruntime().__version__)
+
+
+class OrtRunner(Runner):
+    """An engine opened in onnxruntime.
+
+    One thread by default, and threads that wait sleep instead of spinning: on a device the hop leaves most
+    of the time to others. The session takes memory as it needs it and gives it back (no arena): an arena
+    keeps the largest hop's memory for ever, once for each open engine.
+
+    Args:
+        model: the path of an ONNX file, or its bytes (self-contained: bytes have no folder to find
+            external weights in).
+        engine: the name to report.
+        variant: the variant to report.
+        threads: threads of one call.
+        providers: onnxruntime's execution providers, most wanted first. The first must really be used:
+            a session that silently fell back to another is refused.
+        arena: keep freed memory for the next call.
+
+    Attributes:
+        providers: the execution providers that onnxruntime really uses, read back from the session.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        BackendError: a provider is not available, or the engine cannot be opened.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | bytes,
+        *,
+        engine: str = "engine",
+        variant: str = "fp32",
+        threads: int = 1,
+        providers: Sequence[str] = (CPU_PROVIDER,),
+        arena: bool = False,
+    ) -> None:
+        if threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}")
+        ort = load_onnxruntime()
+        available = ort.get_available_providers()
+        unknown = [provider for provider in providers if provider not in available]
+        if unknown or not providers:
+            raise BackendError(
+                f"engine {engine} ({variant}): onnxruntime {ort.__version__} here has no "
+                f"{', '.join(unknown) or 'provider to use'}; it has: {', '.join(available)}"
+            )
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = FATAL
+        options.enable_cpu_mem_arena = arena
+        self._errors = _onnxruntime_errors()
+        source = model if isinstance(model, bytes) else fspath(model)
+        try:
+            session = ort.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
+        except self._errors as error:
+            where = f"{len(model)} bytes" if isinstance(model, bytes) else str(source)
+            raise BackendError(
+                f"engine {engine} ({variant}): onnxruntime {ort.__version__} cannot open {where}: {error}"
+            ) from error
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        if self.providers[0] != providers[0]:
+            raise BackendError(
+                f"engine {engine} ({variant}): asked for {providers[0]}, but onnxruntime really uses "
+                f"{', '.join(self.providers)}; ask for another provider or repair the driver"
+            )
+        super().__init__(
+            engine=engine,
+            variant=variant,
+            backend=BACKEND_OF_PROVIDER.get(self.providers[0], self.providers[0]),
+            inputs=[_tensor_spec(node) for node in session.get_inputs()],
+            outputs=[_tensor_spec(node) for node in session.get_outputs()],
+        )
+        self._session: Any = session
+        self._output_names = [spec.name for spec in self.outputs]
+
+    def _run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        session = self._session
+        if session is None:  # closed by another thread after run() looked
+            raise BackendError(f"{self!r} is closed; open the engine again")
+        try:
+            values = session.run(self._output_names, feed if isinstance(feed, dict) else dict(feed))
+        except self._errors as error:
+            raise BackendError(f"engine {self.engine} ({self.variant}) failed: {error}") from error
+        return dict(zip(self._output_names, values, strict=True))
+
+    def _close(self) -> None:
+        self._session = None
+
+
+@lru_cache(maxsize=1)
+def _onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """Returns what a session may raise: onnxruntime's own classes share no base but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state
+
+    own = [
+        value
+        for value in vars(onnxruntime_pybind11_state).values()
+        if isinstance(value, type) and issubclass(value, Exception)
+    ]
+    return (*own, RuntimeError, ValueError, TypeError, OSError)
+
+
+def _tensor_spec(node: Any) -> TensorSpec:
+    if node.type not in DTYPES:
+        raise BackendError(f"tensor {node.name} is of type {node.type}; known: {', '.join(DTYPES)}")
+    # onnxruntime gives None for a dimension without a name: each stands for itself.
+    shape: Shape = tuple(
+        f"any{axis}.{node.name}" if size is None else size for axis, size in enumerate(node.shape)
+    )
+    return TensorSpec(node.name, shape, np.dtype(DTYPES[node.type]))
