@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.errors import InputError
-from edgeemo.export.graph import Weights, bind_weights, bytes_from_model, fold_graph, load_graph, onnx
+from edgeemo.export.graph import (
+    Weights,
+    bind_weights,
+    bytes_from_model,
+    expose_values,
+    fold_graph,
+    load_graph,
+)
 from edgeemo.export.sessions import open_session
 
 _DIGITS = 6
@@ -38,10 +45,7 @@ def activation_ranges(
         InputError: no batch was given, or a value was not finite.
     """
     model = fold_graph(bind_weights(load_graph(graph_path), weights))
-    known = {value.name for value in model.graph.output}
-    inner = [name for node in model.graph.node for name in node.output if name and name not in known]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-    session = open_session(bytes_from_model(model), optimize=False)
+    session = open_session(bytes_from_model(expose_values(model)), optimize=False)
     names = [value.name for value in session.get_outputs()]
     low: dict[str, float] = {}
     high: dict[str, float] = {}

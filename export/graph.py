@@ -146,6 +146,14 @@ def clean_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def expose_values(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Makes every value that a node of ``model`` (changed in place) computes an output; returns it."""
+    known = {value.name for value in model.graph.output}
+    inner = [name for node in model.graph.node for name in node.output if name and name not in known]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+    return model
+
+
 def bytes_from_model(model: onnx.ModelProto) -> bytes:
     """Returns ``model`` serialized; equal models give equal bytes."""
     return bytes(model.SerializeToString(deterministic=True))

@@ -145,8 +145,13 @@ def check_file_name(name: str, where: str, error: type[EdgeEmoError]) -> str:
     return name
 
 
-def modality_from_fields(entry: Fields) -> ModalitySpec:
-    """Returns one modality; raises the reader's error where a number or a name cannot be used."""
+def modality_from_fields(entry: Fields, extra_stem_keys: tuple[str, ...] = ()) -> ModalitySpec:
+    """Returns one modality; raises the reader's error where a number or a name cannot be used.
+
+    Args:
+        entry: the modality's object.
+        extra_stem_keys: further texts that its ``stem`` holds there (a checkpoint's ``graph``).
+    """
     name = entry.text("name")
     if not _NAME.fullmatch(name):
         entry.fail(f"the modality name {name!r} must be lower-case letters, digits and underscores")
@@ -173,6 +178,8 @@ def modality_from_fields(entry: Fields) -> ModalitySpec:
             dtype=stem.text("dtype", choices=ITEM_TYPES),
         ),
     )
+    for key in extra_stem_keys:
+        stem.text(key)
     for part in (window, stem, entry):
         part.finish()
     if spec.stem.block % spec.stem.stride:

@@ -1,0 +1,115 @@
+"""What a checkpoint's graphs and reference answers must look like, given what it says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeemo.bundle.manifest import ModalitySpec
+from edgeemo.bundle.tensors import Array
+from edgeemo.errors import CheckpointError
+from edgeemo.export.graph import io_shapes
+from edgeemo.modality import subset_members
+
+if TYPE_CHECKING:
+    import onnx
+
+MIN_WINDOWS = 256
+
+Shapes = Mapping[str, tuple[int | str, ...]]
+
+
+def check_engine_graph(
+    graph: onnx.ModelProto, where: str, members: Sequence[ModalitySpec], label_count: int
+) -> None:
+    """Raises `CheckpointError` unless a trunk's inputs and outputs are those of the engine contract.
+
+    Args:
+        graph: the trunk of one subset.
+        where: its file, for messages.
+        members: the modalities of the subset.
+        label_count: C.
+    """
+    inputs: dict[str, tuple[int, ...]] = {}
+    outputs: dict[str, tuple[int, ...]] = {"logits": (label_count,)}
+    for modality in members:
+        length = modality.window.length
+        inputs[f"features.{modality.name}"] = (length, modality.feature_width)
+        inputs[f"mask.{modality.name}"] = (length,)
+        outputs[f"evidence.{modality.name}"] = (label_count,)
+    found = io_shapes(graph.graph.output)
+    found.pop("frame_logits", None)
+    _compare(where, "inputs", io_shapes(graph.graph.input), inputs)
+    _compare(where, "outputs", found, outputs)
+
+
+def check_stem_graph(graph: onnx.ModelProto, where: str, modality: ModalitySpec) -> None:
+    """Raises `CheckpointError` unless a stem's input and output have the shapes that its modality says."""
+    stem = modality.stem
+    items = stem.left_context + stem.block
+    _compare(
+        where, "inputs", io_shapes(graph.graph.input), {f"input.{modality.name}": (items, *stem.item_shape)}
+    )
+    _compare(
+        where,
+        "outputs",
+        io_shapes(graph.graph.output),
+        {f"features.{modality.name}": (stem.features_per_block, modality.feature_width)},
+    )
+
+
+def check_reference(
+    where: str,
+    reference: Mapping[str, Array],
+    modalities: Sequence[ModalitySpec],
+    subsets: Sequence[str],
+    label_count: int,
+) -> None:
+    """Raises `CheckpointError` unless the reference holds every array, of its shape, and finite."""
+    first = reference.get(f"features.{modalities[0].name}")
+    windows = (0,) if first is None else first.shape[:1]
+    expected: dict[str, tuple[tuple[int, ...], str]] = {}
+    for modality in modalities:
+        name, window, stem = modality.name, modality.window, modality.stem
+        expected[f"features.{name}"] = ((*windows, window.length, modality.feature_width), "float16")
+        expected[f"mask.{name}"] = ((*windows, window.length), "float16")
+        blocks = reference[f"stem.{name}.input"].shape[:1] if f"stem.{name}.input" in reference else (1,)
+        items = (*blocks, stem.left_context + stem.block, *stem.item_shape)
+        expected[f"stem.{name}.input"] = (items, stem.dtype)
+        features = (*blocks, stem.features_per_block, modality.feature_width)
+        expected[f"stem.{name}.output"] = (features, "float32")
+    for subset in subsets:
+        expected[f"logits.{subset}"] = ((*windows, label_count), "float32")
+        for name in subset_members(subset):
+            expected[f"evidence.{subset}.{name}"] = ((*windows, label_count), "float32")
+    _compare_names(where, "tensor", set(reference), set(expected))
+    for name, (shape, dtype) in expected.items():
+        array = reference[name]
+        if array.shape != shape or array.dtype != np.dtype(dtype):
+            raise CheckpointError(
+                f"{where}: {name!r} is {array.dtype} {list(array.shape)}; expected {dtype} {list(shape)}"
+            )
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{where}: {name!r} holds numbers that are not finite")
+    if windows[0] < MIN_WINDOWS:
+        raise CheckpointError(f"{where}: {windows[0]} windows; expected at least {MIN_WINDOWS}")
+
+
+def _compare(where: str, what: str, found: Shapes, expected: Mapping[str, tuple[int, ...]]) -> None:
+    _compare_names(where, what.removesuffix("s"), set(found), set(expected))
+    for name, shape in expected.items():
+        dims = found[name]
+        if not dims or dims[1:] != shape or not isinstance(dims[0], str):
+            raise CheckpointError(
+                f"{where}: {name!r} has shape {list(dims)}; expected ['batch', {', '.join(map(str, shape))}]"
+            )
+
+
+def _compare_names(where: str, what: str, found: set[str], expected: set[str]) -> None:
+    missing, extra = sorted(expected - found), sorted(found - expected)
+    if missing:
+        raise CheckpointError(f"{where}: missing {what} {missing[0]!r}; found: {', '.join(sorted(found))}")
+    if extra:
+        raise CheckpointError(f"{where}: extra {what} {extra[0]!r}; expected: {', '.join(sorted(expected))}")
