@@ -26,3 +26,24 @@ def portaudio() -> None:
         import sounddevice  # noqa: F401
     except (ImportError, OSError) as reason:
         pytest.skip(f"needs PortAudio: {reason}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    """Lists what skipped although this machine promised to have everything (EDGEEMO_NO_SKIPS=1)."""
+    for report in _unwanted_skips(terminalreporter):
+        terminalreporter.write_line(f"skipped where it should have run: {report.nodeid}: {report.longrepr}")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fails the run for such skips."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if isinstance(reporter, pytest.TerminalReporter) and _unwanted_skips(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unwanted_skips(reporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
+    if os.environ.get("EDGEEMO_NO_SKIPS") != "1":
+        return []
+    return [
+        report for report in reporter.stats.get("skipped", []) if "needs a GPU" not in str(report.longrepr)
+    ]

@@ -1,0 +1,59 @@
+"""``edgeemo``: one command, one file for each of its verbs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from edgeemo.errors import EdgeEmoError
+
+COMMANDS = ("demo", "run", "devices", "export", "inspect", "eval", "bench", "train")
+"""In the order of ``--help``; each is a module here with ``add_parser(subparsers)`` and ``run(args)``."""
+
+FINE, FAILED, USAGE = 0, 1, 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="edgeemo",
+        description="Emotion recognition on the device that keeps working when sensors fail.",
+        epilog="Exit codes: 0 fine, 1 failed, 2 usage.",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="say why each choice was made")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"edgeemo.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code.
+
+    Args:
+        argv: words after ``edgeemo``; None takes those of the process.
+    """
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
+    command = importlib.import_module(f"edgeemo.cli.{args.command}")
+    try:
+        return int(command.run(args))
+    except EdgeEmoError as error:
+        print(f"edgeemo {args.command}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not complain about it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Options that several commands share, the same word everywhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from edgeemo.errors import InputError
+from edgeemo.sensors.drop import Drop, parse_drop
+from edgeemo.session import EngineOptions
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--bundle --subset --variant --backend --threads --json``."""
+    parser.add_argument("--bundle", metavar="DIR", help="bundle to run; default: the one that ships")
+    parser.add_argument(
+        "--subset",
+        action="append",
+        metavar="S",
+        help="serve only this subset, such as audio+video; repeatable",
+    )
+    parser.add_argument("--variant", default="auto", help="fp32, int8, or auto: the fastest here (default)")
+    parser.add_argument("--backend", default="auto", help="cpu, or auto (default)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def engine_options(args: argparse.Namespace) -> EngineOptions:
+    """Returns what `add_engine_options` parsed."""
+    return EngineOptions(
+        subsets=None if args.subset is None else tuple(args.subset),
+        variant=args.variant,
+        backend=args.backend,
+        threads=args.threads,
+    )
+
+
+def drop(text: str) -> Drop:
+    """Parses ``MODALITY@FROM-TO`` for argparse."""
+    try:
+        return parse_drop(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,69 @@
+"""``edgeemo run``: readings from live sensors or from a recording."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from typing import Any
+
+from edgeemo.cli.main import USAGE
+from edgeemo.cli.options import add_engine_options, drop, engine_options
+from edgeemo.cli.timeline import print_readings
+from edgeemo.sensors import Camera, MediaFile, Microphone, Sensor, StdinText
+from edgeemo.session import Session
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the command to the parser."""
+    parser = subparsers.add_parser("run", help="readings from live sensors or from a recording")
+    parser.add_argument("--mic", default="default", help="number or part of the name; none switches it off")
+    parser.add_argument("--camera", default="0", help="number, path or URL; none switches it off")
+    parser.add_argument("--text", choices=("stdin", "none"), default="none", help="where words come from")
+    parser.add_argument("--media", metavar="FILE", help="replay a recording instead of live sensors")
+    parser.add_argument(
+        "--drop",
+        action="append",
+        type=drop,
+        default=[],
+        metavar="MODALITY@FROM-TO",
+        help="take a sensor of the recording away between two times in seconds; repeatable",
+    )
+    parser.add_argument("--seconds", type=float, help="stop after this many seconds of readings")
+    add_engine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints readings until the recording ends, ``--seconds`` are over, or Ctrl-C."""
+    if args.drop and not args.media:
+        print("edgeemo run: --drop rehearses failures of a recording; give one with --media")
+        return USAGE
+    media = MediaFile(args.media) if args.media else None
+    sensors = [] if media else _sensors(args)
+    if media is None and not sensors:
+        print("edgeemo run: every sensor is switched off; give --mic, --camera, --text or --media")
+        return USAGE
+    with Session(
+        args.bundle, media=media, sensors=sensors, drops=args.drop, engines=engine_options(args)
+    ) as session:
+        hops = None if args.seconds is None else int(args.seconds / session.manifest.hop_s)
+        print_readings(itertools.islice(session, hops), as_json=args.json)
+    for fault in media.faults if media else ():
+        print(f"edgeemo run: {fault}")
+    return 0
+
+
+def _sensors(args: argparse.Namespace) -> list[Sensor]:
+    sensors: list[Sensor] = []
+    if args.mic != "none":
+        sensors.append(Microphone(_number_or_name(args.mic)))
+    if args.camera != "none":
+        sensors.append(Camera(_number_or_name(args.camera)))
+    if args.text == "stdin":
+        sensors.append(StdinText())
+    return sensors
+
+
+def _number_or_name(text: str) -> int | str | None:
+    if text == "default":
+        return None
+    return int(text) if text.isdigit() else text

@@ -1,0 +1,171 @@
+"""Sound: resampled, turned into log-mel frames, and through the stem in aligned blocks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeemo.bundle.manifest import ModalitySpec
+from edgeemo.errors import InputError
+from edgeemo.features.audio import LogMelSpec, LogMelStream, check_samples
+from edgeemo.features.resample import Resampler
+from edgeemo.runtimes.base import Runner
+from edgeemo.session.settings import Settings
+from edgeemo.session.states import State
+from edgeemo.session.stream import USABLE, Stream, Usability, check_time
+from edgeemo.windows import BlockBuffer, FeatureWindow, Float32
+
+_JITTER_S = 0.1  # capture times of drivers wobble; less than this is not a gap
+_BRIDGE_S = 0.3  # a shorter gap is filled with silence, a longer one starts the stream anew
+_FULL_SCALE = 0.98  # resampling moves clipped samples a little off 1.0
+
+
+class AudioStream(Stream):
+    """A microphone's or file's sound as a window of features.
+
+    Args:
+        spec: the modality as the manifest has it.
+        stem: the stem's runner; its owner closes it.
+        settings: levels and fills.
+    """
+
+    modality = "audio"
+
+    def __init__(self, spec: ModalitySpec, stem: Runner, settings: Settings) -> None:
+        self._front_end = LogMelSpec.from_json(spec.front_end)
+        self._spec, self._stem, self._settings = spec, stem, settings
+        self._input, self._output = f"input.{spec.name}", f"features.{spec.name}"
+        self._mel = LogMelStream(self._front_end)
+        self._blocks = BlockBuffer(
+            block=spec.stem.block, left_context=spec.stem.left_context, item_shape=spec.stem.item_shape
+        )
+        self._window = FeatureWindow(length=spec.window.length, width=spec.feature_width)
+        self._block_s = spec.stem.block * self._front_end.hop / self._front_end.sample_rate_hz
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts again as if nothing had ever been pushed."""
+        self.newest_s: float | None = None
+        self.skipped = 0
+        self._last_push_s: float | None = None
+        self._begin(0.0, rate_hz=0)
+
+    def _begin(self, anchor_s: float, *, rate_hz: int) -> None:
+        self._anchor_s, self._rate_hz = anchor_s, rate_hz
+        self._pushed = 0  # samples at the source's rate since the anchor
+        rate = self._front_end.sample_rate_hz
+        self._resampler = Resampler(rate_hz, rate) if rate_hz and rate_hz != rate else None
+        self._mel.reset()
+        self._blocks.reset()
+        self._window.clear()
+        self._rest: Float32 = np.zeros(0, np.float32)  # samples of a block that is not complete yet
+        self._levels: dict[int, tuple[float, float]] = {}  # block -> (level dBFS, clipped part)
+        self._complete = 0
+
+    def push(self, samples: NDArray[np.float32], *, rate_hz: int, time_s: float) -> None:
+        """Takes samples (N,) mono float32 in [-1, 1], the first captured at `time_s`.
+
+        A short gap in the time stamps is filled with silence, a long one or a new rate starts the
+        stream anew with an empty window.
+
+        Raises:
+            InputError: the samples are not finite mono float32, the rate is not positive, or the time
+                goes back; the stream is unchanged.
+        """
+        check_samples(samples)
+        if rate_hz <= 0:
+            raise InputError(f"audio: the sample rate must be a positive number of Hz, got {rate_hz}")
+        check_time(self.modality, time_s, self._last_push_s)
+        if self._last_push_s is None or rate_hz != self._rate_hz:
+            self._begin(time_s, rate_hz=rate_hz)
+        gap_s = time_s - (self._anchor_s + self._pushed / self._rate_hz)
+        if gap_s > _BRIDGE_S:
+            self._begin(time_s, rate_hz=rate_hz)
+        elif gap_s > _JITTER_S:
+            self._feed(np.zeros(round(gap_s * rate_hz), np.float32))
+        elif gap_s < -_JITTER_S:
+            self._anchor_s += gap_s  # the device's clock runs ahead of ours: move the time, keep the sound
+        self._last_push_s = time_s
+        self._feed(samples)
+        self.newest_s = self._anchor_s + self._pushed / self._rate_hz
+        # An application that pushes and seldom reads must not make the buffers grow.
+        self.advance(self.newest_s - self._spec.window.window_s)
+
+    def _feed(self, samples: Float32) -> None:
+        self._pushed += len(samples)
+        if self._resampler is not None:
+            samples = self._resampler.push(samples)
+        self._blocks.push(self._mel.push(samples))
+        self._rest = np.concatenate([self._rest, samples])
+        size = self._spec.stem.block * self._front_end.hop
+        while len(self._rest) >= size:
+            self._levels[self._complete] = _level(self._rest[:size])
+            self._complete += 1
+            self._rest = self._rest[size:]
+
+    def advance(self, at_s: float) -> None:
+        """Runs the stem on every complete block captured before `at_s`."""
+        rate, hop = self._front_end.sample_rate_hz, self._front_end.hop
+        items = math.floor((at_s - self._anchor_s) * rate / hop + 1e-6)
+        for block in self._blocks.take(up_to_item=items):
+            features = self._stem.run({self._input: block[None]})[self._output][0]  # (n, D)
+            first = (self._blocks.taken - 1) * len(features)
+            for offset, feature in enumerate(features):
+                self._window.put(first + offset, feature)
+        oldest = self._blocks.taken - self._spec.window.length
+        for block_number in [number for number in self._levels if number < oldest]:
+            del self._levels[block_number]
+
+    def usability(self, at_s: float) -> Usability:
+        """Quiet where the last `quiet_after_s` held no sound, poor where the newest block is clipped."""
+        recent = self._recent_levels()
+        if not recent:
+            return Usability(State.QUIET, f"the first {self._block_s:g} s have not arrived yet")
+        loudest, clipped = max(level for level, _ in recent), recent[-1][1]
+        if clipped > self._settings.audio_clipped:
+            return Usability(
+                State.POOR, f"clipped: {clipped:.0%} of the samples are at full scale; lower the gain"
+            )
+        if loudest == -math.inf:
+            return Usability(State.QUIET, "exact zeros: the device delivers no sound")
+        if loudest < self._settings.audio_quiet_dbfs:
+            limit = self._settings.audio_quiet_dbfs
+            return Usability(State.QUIET, f"silence: {loudest:.0f} dBFS, sound begins at {limit:.0f}")
+        return USABLE
+
+    def _recent_levels(self) -> list[tuple[float, float]]:
+        count = max(1, round(self._settings.quiet_after_s / self._block_s))
+        first = self._blocks.taken - count
+        return [level for block, level in self._levels.items() if first <= block < self._blocks.taken]
+
+    def fill(self, at_s: float) -> tuple[float, float]:
+        """Returns the seconds of sound in the window and how many are needed."""
+        filled = self._window.count(self._newest_slot()) * self._spec.window.period_s
+        return filled, self._settings.audio_min_fill_s
+
+    def window(self, at_s: float) -> tuple[Float32, Float32]:
+        """Returns features (1, T, D) and mask (1, T), the newest complete block last."""
+        return self._window.view(self._newest_slot())
+
+    def evidence_s(self, at_s: float) -> float | None:
+        """Returns the capture time at which the newest complete block ends."""
+        if not self._window.count(self._newest_slot()):
+            return None
+        return self._anchor_s + self._blocks.taken * self._block_s
+
+    def forget(self) -> None:
+        """Empties the window; the front-end goes on, its state belongs to the device."""
+        self._window.clear()
+
+    def _newest_slot(self) -> int:
+        return self._blocks.taken * self._spec.stem.features_per_block - 1
+
+
+def _level(samples: Float32) -> tuple[float, float]:
+    """Returns the level (dBFS) of the loudest tenth of a block and the part of it at full scale."""
+    tenth = max(1, len(samples) // 10)
+    power = np.square(samples[: tenth * 10], dtype=np.float64).reshape(-1, tenth).mean(axis=1).max()
+    level = 10 * math.log10(power) if power > 0 else -math.inf
+    return level, float(np.mean(np.abs(samples) >= _FULL_SCALE))

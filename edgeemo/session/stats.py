@@ -1,0 +1,39 @@
+"""What a session has done so far, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeemo.sensors.base import SensorStatus
+
+
+@dataclass(frozen=True)
+class SessionStats:
+    """What a session has done so far.
+
+    Attributes:
+        hops: readings made.
+        late_hops: hops that were skipped because the one before took too long.
+        swaps: times that the subset changed between two readings.
+        rejected: modality -> pieces of data from sensors that could not be used.
+        latency_ms: ``p50``, ``p95``, ``p99`` of the time that a reading takes, over the last 1000.
+        sensors: modality -> status of its sensor or recording.
+        engines: subset or ``stem.<modality>`` -> which variant runs and why, in words.
+    """
+
+    hops: int
+    late_hops: int
+    swaps: int
+    rejected: dict[str, int]
+    latency_ms: dict[str, float]
+    sensors: dict[str, SensorStatus]
+    engines: dict[str, str]
+
+
+def latency_percentiles(latencies_ms: Iterable[float]) -> dict[str, float]:
+    """Returns ``p50``, ``p95`` and ``p99``; zeros where nothing was measured."""
+    values = list(latencies_ms) or [0.0]
+    return {f"p{q}": float(np.percentile(values, q)) for q in (50, 95, 99)}
