@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgeemo.session.states import Status
 
 NO_SIGNAL = "no signal"
-_EMPTY: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,13 @@ class Reading:
     label: str
     states: Mapping[str, Status]
     confidence: float = 0.0
-    probabilities: Mapping[str, float] = _EMPTY
+    probabilities: Mapping[str, float] = field(default_factory=dict)
     emotion: str | None = None
     mood: str | None = None
-    mood_probabilities: Mapping[str, float] = _EMPTY
+    mood_probabilities: Mapping[str, float] = field(default_factory=dict)
     valence: float | None = None
     arousal: float | None = None
-    evidence: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    evidence: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     subset: str | None = None
     age_s: float | None = None
     engine: str | None = None

@@ -25,6 +25,7 @@ def replay(
     """Pushes a recording's chunks in capture order and yields a reading at each hop.
 
     A hop sees the chunks that begin before it. Time passes as the recording says, not as the clock does.
+    A last reading is made where the recording ends, unless a hop lies there or just before.
 
     Args:
         media: the recording.
@@ -46,6 +47,8 @@ def replay(
     while next_s <= end_s + _ROUNDING_S:
         yield read(next_s)
         next_s = next(hops)
+    if end_s > next_s - 0.8 * hop_s:
+        yield read(end_s)
 
 
 def outages_of_media(media: MediaFile, modalities: Sequence[str]) -> dict[str, Outage]:

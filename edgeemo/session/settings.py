@@ -33,7 +33,7 @@ class Settings:
     video_deadline_s: float = 0.5
     audio_min_fill_s: float = 1.0
     video_min_fill_s: float = 0.5
-    hold_s: float = 0.5
+    hold_s: float = 0.25
     audio_quiet_dbfs: float = -55.0
     audio_clipped: float = 0.02
     quiet_after_s: float = 1.0
