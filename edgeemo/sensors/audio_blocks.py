@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -117,3 +118,53 @@ class AudioBlocks:
 
     def _chunk(self, samples: NDArray[np.float32]) -> Chunk:
         return Chunk(AUDIO, self._anchor_s + self._counted / self._rate_hz, samples, self._rate_hz)
+
+
+class SteadyTimes:
+    """Smooth capture times for blocks whose arrival is timed by a busy computer.
+
+    Blocks arrive late, never early, so the earliest arrivals tell the truth: times are counted in samples
+    and shifted slowly towards the lower edge of what is measured, which follows the drift of the sound card.
+    Lateness that lasts is a gap. Times never go back.
+
+    Args:
+        rate_hz: samples a second that the card promises.
+        memory: number of blocks over which the earliest arrival is sought.
+    """
+
+    _GAP_S = 0.1
+
+    def __init__(self, rate_hz: int, *, memory: int = 40) -> None:
+        self._rate_hz = rate_hz
+        self._late: deque[float] = deque(maxlen=memory)
+        self._next_s: float | None = None
+        self._last_s = 0.0
+
+    def stamp(self, measured_s: float, samples: int, *, lost: bool = False) -> float:
+        """Returns the capture time of a block's first sample.
+
+        Args:
+            measured_s: the capture time as measured on arrival.
+            samples: length of the block.
+            lost: the driver says that samples were lost before it: a gap is believed at once.
+        """
+        if self._next_s is None:
+            self._next_s = self._last_s = measured_s
+        late_s = measured_s - self._next_s
+        self._late.append(late_s)
+        length_s = samples / self._rate_hz
+        least_s = min(self._late)
+        shift_s = 0.0
+        if late_s > self._GAP_S and (
+            lost or (least_s > self._GAP_S and len(self._late) == self._late.maxlen)
+        ):
+            shift_s = late_s if lost else least_s
+        elif least_s < 0:  # an earlier count began late; half a block at a time, so that no time goes back
+            shift_s = max(least_s, -0.5 * length_s)
+        else:
+            shift_s = 0.02 * least_s
+        if shift_s:
+            self._late = deque((late - shift_s for late in self._late), maxlen=self._late.maxlen)
+        time_s = max(self._next_s + shift_s, self._last_s)
+        self._last_s, self._next_s = time_s, time_s + length_s
+        return time_s

@@ -96,7 +96,7 @@ class MediaFile:
             raise InputError(f"max_fps must be above 0 frames a second, got {max_fps}")
         self.path = Path(path)
         self.name = self.path.name
-        self._av = _load_av()
+        self._av = load_av()
         self._chunk_s = chunk_s
         self._max_fps = max_fps
         self._open: list[Any] = []
@@ -306,7 +306,12 @@ class MediaFile:
 _WORDS = {AUDIO: "sound", VIDEO: "picture", TEXT: "captions"}
 
 
-def _load_av() -> ModuleType:
+def load_av() -> ModuleType:
+    """Returns the av module.
+
+    Raises:
+        MissingDependencyError: PyAV is not installed.
+    """
     try:
         import av
         import av.error

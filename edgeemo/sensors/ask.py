@@ -1,0 +1,46 @@
+"""Run as a program in a fresh process: prints the devices of one kind as one line of JSON.
+
+PortAudio lists devices once, when it starts, so a process that has been running for a while cannot know
+what was plugged in since; a fresh one can. A driver that hangs hangs the child and not the parent.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from edgeemo.errors import EdgeEmoError, MissingDependencyError
+from edgeemo.sensors.camera import load_cv2
+from edgeemo.sensors.microphone import input_devices, load_sounddevice
+
+_MOST_CAMERAS = 4
+
+
+def find_cameras() -> list[str]:
+    """Opens cameras by number until one is not there, and returns the frame size of each in words."""
+    cv2 = load_cv2()
+    found: list[str] = []
+    while len(found) < _MOST_CAMERAS:
+        capture = cv2.VideoCapture(len(found))
+        if not capture.isOpened():
+            break
+        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        found.append(f"{width:.0f}x{height:.0f}")
+        capture.release()
+    return found
+
+
+def main(what: str) -> None:
+    """Prints ``{"found": [...]}``, ``{"missing": [feature, package, command]}`` or ``{"failed": why}``."""
+    answer: dict[str, object]
+    try:
+        answer = {"found": find_cameras() if what == "cameras" else input_devices(load_sounddevice())}
+    except MissingDependencyError as error:
+        answer = {"missing": [error.feature, error.package, error.command]}
+    except EdgeEmoError as error:
+        answer = {"failed": str(error)}
+    print("\n" + json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
