@@ -45,7 +45,8 @@ def augment_voice(samples: Samples, rng: np.random.Generator, *, rate: int = 160
 def change_speed(samples: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
     """Returns the clip played ``factor`` times as fast: tempo, pitch and formants move together."""
     positions = np.arange(0.0, len(samples) - 1, factor)
-    return np.interp(positions, np.arange(len(samples)), samples)
+    faster: NDArray[np.float64] = np.interp(positions, np.arange(len(samples)), samples)
+    return faster
 
 
 def room_response(rng: np.random.Generator, *, rate: int = 16000) -> NDArray[np.float64]:
@@ -137,7 +138,8 @@ def tilt_frames(frames: Frames, rng: np.random.Generator, *, range_db: float = 6
     curve = np.interp(np.arange(bands), np.linspace(0, bands - 1, 5), points - points.mean())
     shifted = frames + (curve - abs(rng.normal(0.0, 2.0))).astype(np.float32)
     floor_db = rng.uniform(-range_db, -35.0) if rng.random() < 0.3 else -range_db
-    return np.clip(shifted, np.float32(floor_db), np.float32(0.0))
+    clipped: Frames = np.clip(shifted, np.float32(floor_db), np.float32(0.0))
+    return clipped
 
 
 def mask_frames(frames: Frames, rng: np.random.Generator) -> Frames:
