@@ -115,3 +115,14 @@ def test_muted_comes_first() -> None:
     stream.newest_s = 0.5
     judge.muted = True
     assert judged(stream, judge, 0.5, Outage(State.ABSENT, "no device")) is State.MUTED
+
+
+def test_words_count_until_they_are_old_even_after_their_source_has_gone() -> None:
+    stream = Plain()
+    judge = Judge(stream, deadline_s=float("inf"), hold_s=HOLD_S)
+    ended = Outage(State.LOST, "end of input")
+    assert judged(stream, judge, 0.5, ended) is State.LOST
+    stream.newest_s = 0.6
+    assert judged(stream, judge, 1.0, ended) is State.LIVE
+    stream.verdict = Usability(State.QUIET, "no words")
+    assert judged(stream, judge, 2.0, ended) is State.LOST

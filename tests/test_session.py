@@ -261,8 +261,9 @@ class Scripted(Sensor):
 
 def test_live_sensors_are_followed_and_closed() -> None:
     sensor = Scripted()
-    sensor.words = [(0.6, "I am so happy")]
-    with Session(sensors=[sensor], engines=FP32) as session:
+    sensor.words = [(0.8, "I am so happy")]
+    settings = Settings(text_ttl_s=0.4)
+    with Session(sensors=[sensor], engines=FP32, settings=settings) as session:
         seen = []
         for reading in session:
             seen.append((reading.subset, str(reading.states["text"].state)))

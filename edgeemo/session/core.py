@@ -116,7 +116,7 @@ class Core:
         begun = time.perf_counter()
         states: dict[str, Status] = {}
         for name, stream in self.streams.items():
-            if name not in outages and not self._judges[name].muted:
+            if not self._judges[name].muted:
                 stream.advance(at_s)
             states[name] = self._judges[name].judge(at_s, outages.get(name))
         live = [name for name, status in states.items() if status.state is State.LIVE]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from edgeemo.session.states import Outage, State, Status
 from edgeemo.session.stream import Stream
 
@@ -14,7 +16,8 @@ class Judge:
 
     Args:
         stream: the modality's stream.
-        deadline_s: time without data after which it is lost; infinite where silence is normal (text).
+        deadline_s: time without data after which it is lost; infinite where silence is normal (text),
+            whose data then counts until it has grown too old, even after its source has gone.
         hold_s: see above.
     """
 
@@ -61,12 +64,14 @@ class Judge:
     def _trouble(self, at_s: float, outage: Outage | None) -> tuple[State, str] | None:
         if self.muted:
             return State.MUTED, "switched off by the application"
-        if outage is not None:
-            return outage.state, outage.why
         newest_s = self._stream.newest_s
+        if outage is not None and (newest_s is None or self._deadline_s < math.inf):
+            return outage.state, outage.why
         if newest_s is None:
             return State.ABSENT, "no data yet"
         if at_s - newest_s > self._deadline_s:
             return State.LOST, f"no data for {at_s - newest_s:.1f} s"
         usability = self._stream.usability(at_s)
-        return None if usability.state is State.LIVE else (usability.state, usability.why)
+        if usability.state is State.LIVE:
+            return None
+        return (outage.state, outage.why) if outage is not None else (usability.state, usability.why)
