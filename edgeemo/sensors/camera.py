@@ -37,6 +37,9 @@ class Camera(LiveSensor):
         max_fps: frames beyond this many a second are skipped before they are decoded.
         buffer_frames: frames kept while nobody polls; older ones are dropped and counted.
         patience: deadlines and back-off; None waits longer for URLs than for devices.
+
+    Attributes:
+        is_url: whether it is reached over a network.
     """
 
     def __init__(
@@ -53,13 +56,13 @@ class Camera(LiveSensor):
         place = source if source is None or isinstance(source, int) else os.fspath(source)
         if isinstance(place, str) and place.isdigit():
             place = int(place)
-        self._is_url = isinstance(place, str) and _URL.match(place) is not None
+        self.is_url = isinstance(place, str) and _URL.match(place) is not None
         super().__init__(
             VIDEO,
             "first camera" if place is None else f"camera {_without_password(place)}",
             capacity=buffer_frames,
             policy="drop-oldest",
-            patience=patience or (NETWORK_PATIENCE if self._is_url else Patience()),
+            patience=patience or (NETWORK_PATIENCE if self.is_url else Patience()),
         )
         self._source = place
         self._size = size
@@ -80,14 +83,14 @@ class Camera(LiveSensor):
         place = self._find()
         if isinstance(place, Gone):
             return place
-        if isinstance(place, str) and not self._is_url and not place.startswith("/dev/"):
+        if isinstance(place, str) and not self.is_url and not place.startswith("/dev/"):
             return _Capture(
                 cv2.VideoCapture(place, cv2.CAP_FFMPEG), self, clock, max_fps=self._max_fps, file=True
             )
         denied = _denied(place)
         if denied:
             return Gone("absent", denied)
-        if self._is_url:
+        if self.is_url:
             limits = [
                 *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * self.patience.open_s)),
                 *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * self.patience.reopen_s)),
@@ -105,7 +108,7 @@ class Camera(LiveSensor):
     def _find(self) -> int | str | Gone:
         """What OpenCV is to open: a number, a path or a URL."""
         source = self._source
-        if isinstance(source, str) and (self._is_url or os.path.exists(source)):
+        if isinstance(source, str) and (self.is_url or os.path.exists(source)):
             real = os.path.realpath(source)
             return real if real.startswith("/dev/video") else source
         if sys.platform != "linux":  # the system tells nobody which cameras there are: opening one tells
@@ -115,7 +118,8 @@ class Camera(LiveSensor):
         nodes = list_video_nodes()
         node = _match(nodes, source)
         if node is None:
-            return Gone("absent", f"there is no {self.name}; {_listed(nodes)}")
+            wanted = "" if source is None else f"there is no {self.name}; "
+            return Gone("absent", wanted + _listed(nodes))
         return node.number
 
 
@@ -217,6 +221,8 @@ def _denied(place: int | str) -> str:
 def _why_closed(camera: Camera, *, file: bool) -> str:
     if file:
         return "it is not a video that OpenCV reads"
+    if camera.is_url:
+        return "it does not answer, or sends no video"
     return "it is in use by another program, gone, or gives no video"
 
 

@@ -57,7 +57,7 @@ class Microphone(LiveSensor):
             return
         found = input_devices(load_sounddevice())
         if _match(found, self._device) is None:
-            raise SensorError(f"there is no microphone {self._device!r}; {_listed(found)}")
+            raise SensorError(f"there is no {self.name}; {_listed(found)}")
 
     def open_device(self, clock: Clock) -> Device | Gone:
         """Opens an input stream on the microphone."""
@@ -65,8 +65,7 @@ class Microphone(LiveSensor):
         found = input_devices(sounddevice)
         info = _match(found, self._device)
         if info is None:
-            wanted = "default microphone" if self._device is None else f"microphone {self._device!r}"
-            return Gone("absent", f"there is no {wanted}; {_listed(found)}")
+            return Gone("absent", f"there is no {self.name}; {_listed(found)}")
         return _Stream(sounddevice, info, self._rate_hz, self, clock)
 
 
