@@ -183,7 +183,7 @@ def save_checkpoint(
     for part in parts:
         weights.update(weights_from_module(part.stem.eval(), f"stem.{part.name}"))
     _check_finite(weights)
-    save_file(weights, work / WEIGHTS_FILE)
+    _save_tensors(weights, work / WEIGHTS_FILE)
     base_sha256 = hashlib.sha256((work / WEIGHTS_FILE).read_bytes()).hexdigest()
 
     for adapter in (COMMON, *model.subsets):
@@ -191,7 +191,7 @@ def save_checkpoint(
         folder.mkdir(parents=True)
         pairs = {name: tensor.numpy() for name, tensor in peft_state(model, adapter, "trunk").items()}
         _check_finite(pairs)
-        save_file(pairs, folder / "adapter_model.safetensors")
+        _save_tensors(pairs, folder / "adapter_model.safetensors")
         write_json(folder / "adapter_config.json", peft_config(model, adapter, "trunk", base_sha256))
 
     for subset in model.subsets:
@@ -209,7 +209,7 @@ def save_checkpoint(
     ranges["features"] = feature_statistics(reference)
     write_json(work / "ranges.json", ranges)
 
-    save_file(reference_answers(model, parts, reference), work / "reference.safetensors")
+    _save_tensors(reference_answers(model, parts, reference), work / "reference.safetensors")
     write_json(work / "checkpoint.json", _checkpoint_json(model, parts, info))
     replace_folder(work, out)
 
@@ -323,6 +323,11 @@ def feature_statistics(windows: Windows) -> dict[str, dict[str, list[float]]]:
             "std": [round(float(value), 6) for value in valid.std(axis=0)],
         }
     return statistics
+
+
+def _save_tensors(tensors: Mapping[str, Array], path: Path) -> None:
+    save_file(dict(tensors), path)
+    path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

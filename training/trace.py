@@ -91,9 +91,8 @@ def graph_from_module(
     """
     module.eval()
     batch = torch.export.Dim("batch", min=1)
-    shapes = tuple({0: batch} for _ in inputs)
-    if isinstance(module, SubsetGraph):
-        shapes = (shapes,)  # gathered by *inputs
+    each = tuple({0: batch} for _ in inputs)
+    shapes = (each,) if isinstance(module, SubsetGraph) else each  # the trunk gathers them with *inputs
     with _quiet_tracer(), torch.no_grad():
         program = torch.onnx.export(
             module,
