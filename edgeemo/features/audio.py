@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgeemo.errors import InputError
 
 KIND = "log_mel"
-_ROWS = 8  # frames in one matrix product; see LogMelStream._mel_power
+_ROWS = 8  # frames in one matrix product; see mel_power
 _SLICE = 2048  # frames worked on at once, so that an hour of sound does not become gigabytes
 _POWER_FLOOR = 1e-12  # -120 dBFS, below every level that the range can reach
 
@@ -160,7 +160,8 @@ class LogMelStream:
         spec = self.spec
         frames = sliding_window_view(samples, spec.window)[:: spec.hop] * self._window  # (n, window)
         spectrum = np.fft.rfft(frames, n=spec.fft)
-        mel = self._mel_power(spectrum.real**2 + spectrum.imag**2)  # (n, bands)
+        power = spectrum.real**2 + spectrum.imag**2  # (n, fft // 2 + 1)
+        mel = mel_power(power, self._filters, first=self._frames)  # (n, bands)
         energy_db = 10.0 * np.log10(np.maximum(mel.sum(axis=1), _POWER_FLOOR))
         fall_db = self._decay * np.arange(self._frames, self._frames + len(mel))
         peaks = np.maximum(np.maximum.accumulate(energy_db + fall_db), self._peak)
@@ -170,18 +171,6 @@ class LogMelStream:
         relative_db = 10.0 * np.log10(np.maximum(mel, _POWER_FLOOR)) - level_db[:, None]
         frames_db: NDArray[np.float64] = np.clip(relative_db, -spec.range_db, 0.0)
         return (frames_db - self._mean) / self._std
-
-    def _mel_power(self, power: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns (n, bands); frame k is always row ``k % 8`` of a product of eight rows.
-
-        BLAS takes other paths, with other roundings, for other numbers of rows.
-        """
-        before = self._frames % _ROWS
-        groups = -(-(before + len(power)) // _ROWS)
-        rows = np.zeros((groups * _ROWS, power.shape[1]))
-        rows[before : before + len(power)] = power
-        mel: NDArray[np.float64] = np.matmul(rows.reshape(groups, _ROWS, -1), self._filters)
-        return mel.reshape(groups * _ROWS, -1)[before : before + len(power)]
 
 
 def log_mel(samples: NDArray[np.float32], spec: LogMelSpec) -> NDArray[np.float32]:
@@ -220,6 +209,25 @@ def check_samples(samples: NDArray[np.float32]) -> None:
             f"audio sample {first} of {samples.size} is {samples[first]}; drop or repair the chunk, "
             "nothing of it was taken"
         )
+
+
+def mel_power(power: NDArray[np.float64], filters: NDArray[np.float64], *, first: int) -> NDArray[np.float64]:
+    """Returns ``power @ filters`` with roundings that depend on the number of each frame alone.
+
+    BLAS takes other paths, with other roundings, for other numbers of rows. Here frame k is always
+    row ``k % 8`` of a product of eight rows.
+
+    Args:
+        power: (n, fft // 2 + 1) spectra of consecutive frames.
+        filters: (fft // 2 + 1, bands).
+        first: number of the first frame in its stream.
+    """
+    before = first % _ROWS
+    groups = -(-(before + len(power)) // _ROWS)
+    rows = np.zeros((groups * _ROWS, power.shape[1]))
+    rows[before : before + len(power)] = power
+    mel: NDArray[np.float64] = np.matmul(rows.reshape(groups, _ROWS, -1), filters)
+    return mel.reshape(groups * _ROWS, -1)[before : before + len(power)]
 
 
 def mel_filters(spec: LogMelSpec) -> NDArray[np.float64]:
