@@ -45,13 +45,12 @@ class ChunkQueue:
         return len(self._chunks)
 
     def put(self, chunk: Chunk, *, cancelled: Callable[[], bool]) -> None:
-        """Adds a chunk; under ``block`` waits for room until ``cancelled`` says to give up."""
+        """Adds a chunk, unless ``cancelled``; under ``block`` waits for room until then."""
         with self._changed:
-            while self._policy == "block" and len(self._chunks) >= self._capacity:
-                if cancelled():
-                    self._drops += 1
-                    return
+            while self._policy == "block" and len(self._chunks) >= self._capacity and not cancelled():
                 self._changed.wait(0.05)
+            if cancelled():
+                return
             while len(self._chunks) >= self._capacity:
                 self._chunks.popleft()
                 self._drops += 1

@@ -64,6 +64,11 @@ class Patience:
     most_wait_s: float = 5.0
     jitter: float = 0.25
 
+    def pause_s(self, failures: int, random: np.random.Generator) -> float:
+        """Returns the pause after so many failed attempts in a row."""
+        pause_s = min(self.most_wait_s, self.first_wait_s * 2.0 ** min(failures, 30))
+        return pause_s * (1.0 + self.jitter * float(random.uniform(-1.0, 1.0)))
+
 
 class LiveSensor(Sensor):
     """A sensor over a device that is opened and read in a thread, and opened again when it fails.
@@ -79,13 +84,12 @@ class LiveSensor(Sensor):
         capacity: int,
         policy: Policy,
         patience: Patience,
-        seed: int | None = None,
     ) -> None:
         self.modality = modality
         self.name = name
         self.patience = patience
         self._queue = ChunkQueue(capacity, policy)
-        self._random = np.random.default_rng(seed)
+        self._random = np.random.default_rng()
         self._lock = threading.RLock()
         self._clock: Clock | None = None
         self._reader: _Reader | None = None
@@ -201,8 +205,7 @@ class LiveSensor(Sensor):
         reader, patience = self._reader, self.patience
         if reader and reader.heard_s is not None and reader.heard_s - reader.started_s > _STEADY_S:
             self._failures = 0
-        wait_s = min(patience.most_wait_s, patience.first_wait_s * 2.0 ** min(self._failures, 30))
-        wait_s *= 1.0 + patience.jitter * float(self._random.uniform(-1.0, 1.0))
+        wait_s = patience.pause_s(self._failures, self._random)
         if gone != self._gone:
             log.info(
                 "%s: %s%s", self.name, gone.why, f"; next attempt in {wait_s:.1f} s" if gone.retry else ""
