@@ -17,7 +17,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--mic", help="part of the microphone's name; default: the system's")
-    parser.add_argument("--camera", type=int, default=0, help="the camera's number (default 0)")
+    parser.add_argument("--camera", type=int, help="the camera's number; default: the first that works")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     args = parser.parse_args()
 

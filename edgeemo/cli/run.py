@@ -17,7 +17,7 @@ def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
     parser = subparsers.add_parser("run", help="readings from live sensors or from a recording")
     parser.add_argument("--mic", default="default", help="number or part of the name; none switches it off")
-    parser.add_argument("--camera", default="0", help="number, path or URL; none switches it off")
+    parser.add_argument("--camera", default="default", help="number, path or URL; none switches it off")
     parser.add_argument("--text", choices=("stdin", "none"), default="none", help="where words come from")
     parser.add_argument("--media", metavar="FILE", help="replay a recording instead of live sensors")
     parser.add_argument(
