@@ -17,7 +17,7 @@ from edgeemo.errors import DatasetError, SubsetError
 from edgeemo.evaluation.layout import Layout, layout_of
 from edgeemo.evaluation.metrics import Metrics, metrics_from_probabilities
 from edgeemo.evaluation.sources import Source, open_source
-from edgeemo.evaluation.windows import WindowBatch
+from edgeemo.evaluation.windows import WindowBatch, run_in_batches
 from edgeemo.modality import parse_subset
 from edgeemo.runtimes import AUTO, Runner, open_engine, open_stem
 
@@ -165,7 +165,7 @@ def softmax_with_prior(logits: NDArray[Any], spec: SubsetSpec) -> NDArray[np.flo
 
 def _probabilities(engine: Runner, spec: SubsetSpec, batch: WindowBatch) -> NDArray[np.float64]:
     feed = {f"features.{engine.engine}": batch.features, f"mask.{engine.engine}": batch.mask}
-    return softmax_with_prior(engine.run(feed)["logits"], spec)
+    return softmax_with_prior(run_in_batches(engine, feed)["logits"], spec)
 
 
 def _served_subsets(

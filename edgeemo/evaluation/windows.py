@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,8 @@ def speech_windows(
             samples = corpus.samples(int(rows[index]), front_end.sample_rate_hz)
             missing = -len(samples) % block_samples if len(samples) else block_samples
             clips.append(_blocks(log_mel(np.pad(samples, (0, missing)), front_end), spec))
-        features = _in_batches(stem, spec.name, np.concatenate(clips))  # (blocks, n, D)
+        answers = run_in_batches(stem, {f"input.{spec.name}": np.concatenate(clips)})
+        features = answers[f"features.{spec.name}"]  # (blocks, n, D)
         windows: list[tuple[Float32, Float32, int]] = []
         start = 0
         for index, clip in zip(members, clips, strict=True):
@@ -99,7 +100,7 @@ def face_windows(images: NDArray[np.uint8], spec: ModalitySpec, stem: Runner) ->
         raise DatasetError(f"the faces are {images.shape[1:]} pixels, the stem takes {spec.stem.item_shape}")
     for first in range(0, len(images), BATCH):
         crops = normalize_face(images[first : first + BATCH], front_end)[:, None]  # (B, 1, H, W)
-        features = stem.run({f"input.{spec.name}": crops})[f"features.{spec.name}"]  # (B, 1, D)
+        features = run_in_batches(stem, {f"input.{spec.name}": crops})[f"features.{spec.name}"]  # (B, 1, D)
         yield WindowBatch(
             np.repeat(features, spec.window.length, axis=1),
             np.ones((len(crops), spec.window.length), np.float32),
@@ -124,8 +125,28 @@ def text_windows(texts: list[str], spec: ModalitySpec, stem: Runner) -> Iterator
         spoken = np.flatnonzero(mask.any(axis=1))
         if not len(spoken):
             continue
-        features = stem.run({f"input.{spec.name}": ids[spoken]})[f"features.{spec.name}"]  # (B, T, D)
+        answers = run_in_batches(stem, {f"input.{spec.name}": ids[spoken]})
+        features = answers[f"features.{spec.name}"]  # (B, T, D)
         yield WindowBatch(features, mask[spoken], first + spoken, finished)
+
+
+def run_in_batches(runner: Runner, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Returns the outputs of many items, computed as a live hop computes them.
+
+    Quantized engines scale their activations over the whole batch (DynamicQuantizeLinear), so they are
+    run on one item at a time, as in a session; the others on `BATCH` at a time.
+
+    Args:
+        runner: a stem or engine.
+        feed: arrays (N, ...), N at least 1.
+    """
+    size = 1 if runner.variant.startswith("int8") else BATCH
+    count = len(next(iter(feed.values())))
+    parts = [
+        runner.run({name: array[first : first + size] for name, array in feed.items()})
+        for first in range(0, count, size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _blocks(items: Float32, spec: ModalitySpec) -> Float32:
@@ -135,14 +156,6 @@ def _blocks(items: Float32, spec: ModalitySpec) -> Float32:
     )
     buffer.push(items)
     return np.stack(list(buffer.take(up_to_item=len(items))))
-
-
-def _in_batches(stem: Runner, modality: str, inputs: NDArray[Any]) -> Float32:
-    parts = [
-        stem.run({f"input.{modality}": inputs[first : first + BATCH]})[f"features.{modality}"]
-        for first in range(0, len(inputs), BATCH)
-    ]
-    return np.concatenate(parts)
 
 
 def _views(features: Float32, spec: ModalitySpec, step: int) -> Iterator[tuple[Float32, Float32]]:
