@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
-from edgeemo.errors import EdgeEmoError, MissingDependencyError
+from edgeemo.errors import EdgeEmoError, InputError, MissingDependencyError
 from edgeemo.sensors.camera import load_cv2
 from edgeemo.sensors.microphone import input_devices, load_sounddevice
 
@@ -30,11 +31,21 @@ def find_cameras() -> list[str]:
     return found
 
 
+def find_microphones() -> list[dict[str, Any]]:
+    """Returns the microphones as PortAudio sees them now."""
+    return input_devices(load_sounddevice())
+
+
+FINDERS = {"microphones": find_microphones, "cameras": find_cameras}
+
+
 def main(what: str) -> None:
     """Prints ``{"found": [...]}``, ``{"missing": [feature, package, command]}`` or ``{"failed": why}``."""
     answer: dict[str, object]
     try:
-        answer = {"found": find_cameras() if what == "cameras" else input_devices(load_sounddevice())}
+        if what not in FINDERS:
+            raise InputError(f"unknown kind of device {what!r}; there are: {', '.join(FINDERS)}")
+        answer = {"found": FINDERS[what]()}
     except MissingDependencyError as error:
         answer = {"missing": [error.feature, error.package, error.command]}
     except EdgeEmoError as error:
