@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from edgeemo.datasets.speech import LABELS, SPEECH_CORPORA
 from edgeemo.errors import TrainingError
@@ -121,9 +121,10 @@ def fit_voice(
     deployed = VoiceClassifier(stem.folded(), model.head).eval()
     with torch.no_grad():
         metrics = measure(deployed, voices)
-    save_file({k: v.contiguous() for k, v in deployed.stem.state_dict().items()}, out / "stem.safetensors")
-    _write_json(out / "front_end.json", voices.spec.to_json())
-    _write_json(done, metrics)
+    weights = {name: tensor.contiguous() for name, tensor in deployed.stem.state_dict().items()}
+    _write(out / "stem.safetensors", save(weights))
+    _write(out / "front_end.json", _json(voices.spec.to_json()))
+    _write(done, _json(metrics))
     return metrics
 
 
@@ -277,7 +278,11 @@ def _loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     return -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
-def _write_json(path: Path, plain: Mapping[str, object] | Sequence[object]) -> None:
+def _json(plain: Mapping[str, object]) -> bytes:
+    return (json.dumps(plain, indent=1) + "\n").encode()
+
+
+def _write(path: Path, content: bytes) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(plain, indent=1) + "\n")
+    temporary.write_bytes(content)
     os.replace(temporary, path)
