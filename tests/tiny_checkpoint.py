@@ -29,7 +29,7 @@ LOW_RANK = LowRankSpec(ranks=((r"\.(out|fc1|fc2)$", 2), (r"^(inputs|fusion|heads
 WINDOWS = 256
 
 
-class TinyVoiceStem(nn.Module):
+class TinyVoiceStem(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """(B, 2 + 2 n, 4) -> (B, n, 4): one valid convolution of kernel 4 and stride 2."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class TinyVoiceStem(nn.Module):
         return features
 
 
-class TinyFaceStem(nn.Module):
+class TinyFaceStem(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """(B, n, 6, 6) -> (B, n, 4)."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class TinyFaceStem(nn.Module):
         return features
 
 
-class TinyTextStem(nn.Module):
+class TinyTextStem(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """(B, 4, 2) int64 ids -> (B, 4, 4): mean of the embeddings of the ids that are not padding."""
 
     def __init__(self) -> None:
@@ -76,7 +76,8 @@ def tiny_model(seed: int = 0) -> AdaptedTrunk:
     with torch.no_grad():
         for parameter in model.pairs.parameters():
             parameter.normal_(std=0.3)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def tiny_parts(seed: int = 0) -> list[ModalityPart]:

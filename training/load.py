@@ -52,7 +52,8 @@ def trunk_from_checkpoint(checkpoint: Path) -> AdaptedTrunk:
             _load_pairs(model, adapter, checkpoint / "adapters" / adapter / "adapter_model.safetensors")
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{checkpoint}: the tensors do not fit the trunk: {error}") from error
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _load_pairs(model: AdaptedTrunk, adapter: str, path: Path) -> None:

@@ -153,6 +153,7 @@ def save_checkpoint(
     info: CheckpointInfo,
     reference: Windows,
     *,
+    notes: Mapping[str, str] | None = None,
     ranges_of: RangesOf | None = None,
 ) -> None:
     """Writes a checkpoint folder; a folder that was there before is replaced once all is written.
@@ -163,6 +164,7 @@ def save_checkpoint(
         parts: one for each modality, in canonical order.
         info: everything that goes into ``checkpoint.json`` as it is.
         reference: at least 256 feature windows of validation or training data.
+        notes: further text files, name -> content, such as a model card.
         ranges_of: measures activation ranges; `edgeemo.export.calibrate.activation_ranges` by default.
 
     Raises:
@@ -211,6 +213,8 @@ def save_checkpoint(
 
     _save_tensors(reference_answers(model, parts, reference), work / "reference.safetensors")
     write_json(work / "checkpoint.json", _checkpoint_json(model, parts, info))
+    for name, content in (notes or {}).items():
+        (work / name).write_text(content, encoding="utf-8")
     replace_folder(work, out)
 
 

@@ -49,7 +49,7 @@ def voice_part(voices: VoiceData, stem: VoiceStem, *, seed: int = 0) -> Modality
     context = stem.left_context
     rng = np.random.default_rng([seed, 21])
     corpora = list(voices.train.values())
-    blocks = []
+    blocks: list[NDArray[np.float32]] = []
     while len(blocks) < CALIBRATION_BLOCKS:
         frames = corpora[int(rng.integers(len(corpora)))]
         index, variant = int(rng.integers(len(frames.labels))), int(rng.integers(len(frames.offsets)))
@@ -147,15 +147,17 @@ def _voice(rng: np.random.Generator, *, rate: int = 16000) -> NDArray[np.float32
     tones = sum(np.sin(k * phase + rng.uniform(0, 6)) / k ** rng.uniform(0.7, 1.5) for k in range(1, 20))
     syllables = np.clip(np.sin(2 * np.pi * rng.uniform(2, 5) * time_s + rng.uniform(0, 6)), 0, 1)
     sound = tones * syllables + rng.uniform(0.001, 0.05) * rng.standard_normal(len(time_s))
-    return (0.3 * sound / np.abs(sound).max()).astype(np.float32)
+    scaled: NDArray[np.float32] = (0.3 * sound / np.abs(sound).max()).astype(np.float32)
+    return scaled
 
 
 def _blob_face(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     """Returns (size, size) grey levels: a bright oval with two dark eyes and a mouth."""
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]  # type: ignore[misc]  # complex step = count
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     grey = 60 + 110 * np.exp(-((x / 0.75) ** 4) - (y / 0.95) ** 4)
     for side in (-1, 1):
         grey -= 70 * np.exp(-(((x - 0.35 * side) / 0.16) ** 2) - ((y + 0.25) / rng.uniform(0.06, 0.14)) ** 2)
     curve = y - 0.5 - rng.uniform(-0.4, 0.4) * x**2
     grey -= 60 * np.exp(-((x / rng.uniform(0.25, 0.4)) ** 2) - (curve / rng.uniform(0.05, 0.15)) ** 2)
-    return np.clip(grey + rng.normal(0, 4, grey.shape), 0, 255).astype(np.uint8)
+    noisy: NDArray[np.uint8] = np.clip(grey + rng.normal(0, 4, grey.shape), 0, 255).astype(np.uint8)
+    return noisy

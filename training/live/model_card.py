@@ -1,0 +1,178 @@
+"""Writes MODEL_CARD.md: what the live model was trained on, how well it does, and where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+DATA: tuple[dict[str, str], ...] = (
+    {
+        "name": "RAVDESS speech (speech_ravdess)",
+        "licence": "CC BY-NC-SA 4.0",
+        "use": "voice stem, trunk; 18 actors to train, 2 to select",
+    },
+    {
+        "name": "nEMO (speech_nemo_pl)",
+        "licence": "CC BY-NC-SA 4.0",
+        "use": "voice stem, trunk; 5 speakers to train, 2 to select",
+    },
+    {
+        "name": "EMO-DB (speech_emodb)",
+        "licence": "research use",
+        "use": "voice stem, trunk; 6 speakers to train, 2 to select",
+    },
+    {
+        "name": "FER+ (ferplus)",
+        "licence": "labels MIT, rights of the images unclear",
+        "use": "face stem (7 of 8 train rows), trunk (all train rows); val to select",
+    },
+    {
+        "name": "GoEmotions (goemotions)",
+        "licence": "CC BY 4.0",
+        "use": "text stem (7 of 8 train rows), trunk (all train rows); dev to select",
+    },
+    {
+        "name": "MELD text (meld_text)",
+        "licence": "GPL-3.0",
+        "use": "text stem (7 of 8 train rows), trunk (all train rows); dev to select",
+    },
+    {
+        "name": "ISEAR (isear_text)",
+        "licence": "research use",
+        "use": "text stem (7 of 8 train rows), trunk (all train rows); dev to select",
+    },
+)
+
+LICENCE: dict[str, Any] = {
+    "weights": "CC BY-NC-SA 4.0",
+    "non_commercial": True,
+    "notice": "These weights were learned in part from data licensed for non-commercial use "
+    "(RAVDESS, nEMO: CC BY-NC-SA 4.0) and for research (EMO-DB, ISEAR): do not use them commercially.",
+}
+
+_LIMITS = """\
+- Voices are acted, faces are single pictures, texts are short and mostly English. None of it is how
+  people feel; it is how others labelled what they showed, said or wrote.
+- FER+ holds few faces of fear and disgust (575 and 155 in train), and of children and old people; accuracy
+  differs between groups of people in ways that these data cannot show.
+- No corpus has voice, face and words of one person in one clip. Windows of two or three modalities are
+  **label-matched**: a voice, a face and a text of different people under the same label. Given the label they
+  are independent, so these figures overstate what fusion gains on real people.
+- The validation speakers, faces and texts were never trained on, but epochs and temperatures were chosen
+  on them, which flatters the figures slightly. Two speakers a speech corpus are few: read their figures
+  with an error of about five points.
+- Not for decisions about people: not for hiring, policing, schooling, credit, health or border control.
+"""
+
+
+def model_card(
+    *,
+    labels: Sequence[str],
+    stems: Mapping[str, Mapping[str, float]],
+    report: Mapping[str, Mapping[str, Mapping[str, float]]],
+    priors: Mapping[str, Sequence[float]],
+    temperatures: Mapping[str, float],
+    sizes: Mapping[str, int],
+) -> str:
+    """Returns the card as Markdown.
+
+    Args:
+        labels: class names.
+        stems: modality -> metrics of the stem under the head it was trained with.
+        report: subset -> check -> figures, from `edgeemo.training.live.measure.measure_trunk`.
+        priors: subset -> class probabilities.
+        temperatures: subset -> temperature.
+        sizes: part -> number of parameters.
+    """
+    return "\n".join(
+        (
+            "# Model card: edgeemo live",
+            "",
+            "A small network that names one of seven emotions (" + ", ".join(labels) + ") from a voice, a",
+            "face, words, or any combination of them: three frozen stems, an MCULoRA trunk (arXiv",
+            "2507.11202), a common low-rank adapter and one for each of the seven subsets of modalities.",
+            "",
+            f"**Licence of the weights: {LICENCE['weights']}.** {LICENCE['notice']}",
+            "",
+            "## Data",
+            "",
+            *_table(("data", "licence", "use"), [(d["name"], d["licence"], d["use"]) for d in DATA]),
+            "",
+            "Speech is split by speaker, ISEAR by subject, the others by their published splits; test",
+            "splits were not used. Every eighth train row of faces and texts was kept from the stems, for",
+            "the trunk; half of the faces and texts that the trunk was trained on are such rows. The voice",
+            "stem has seen all train speakers, so the trunk meets voices that the stem knows.",
+            "",
+            "## Figures on val and dev",
+            "",
+            "One modality, each corpus by itself. Speech: the probabilities of all 4 s windows of a clip are",
+            "averaged. Faces: one still face fills the window. Texts: rows with exactly one label.",
+            "",
+            *_table(_HEAD, _rows(report, lambda subset: "+" not in subset)),
+            "",
+            "Two and three modalities, **label-matched** windows of different people (see Limits):",
+            "",
+            *_table(_HEAD, _rows(report, lambda subset: "+" in subset)),
+            "",
+            "The stems alone, under the heads they were trained with and that are thrown away:",
+            "",
+            *_table(
+                ("stem", "metric", "value"),
+                [
+                    (modality, name.replace("_", " "), f"{value:.3f}")
+                    for modality, metrics in stems.items()
+                    for name, value in metrics.items()
+                    if name != "loss" and "." not in name
+                ],
+            ),
+            "",
+            "## Prior and temperature",
+            "",
+            "The logits are free of any prior (trained with logit adjustment, arXiv 2007.07314). A session",
+            "computes `softmax(logits / temperature + log prior)` with the prior of the subset below:",
+            "uniform for the voice (balanced training), that of FER+ train for faces, that of the training",
+            "texts for words, and the normalised geometric mean of its members' for a larger subset.",
+            "Replace it in the manifest with that of your application.",
+            "",
+            *_table(
+                ("subset", "temperature", *labels),
+                [
+                    (subset, f"{temperatures[subset]:.2f}", *(f"{value:.3f}" for value in prior))
+                    for subset, prior in priors.items()
+                ],
+            ),
+            "",
+            "## Size",
+            "",
+            *_table(("part", "parameters"), [(part, f"{count:,}") for part, count in sizes.items()]),
+            "",
+            "## Limits",
+            "",
+            _LIMITS,
+        )
+    )
+
+
+_HEAD = ("subset", "data", "n", "accuracy", "UAR", "macro-F1", "weighted F1", "calibration error")
+
+
+def _rows(report: Mapping[str, Mapping[str, Mapping[str, float]]], wanted: Any) -> list[tuple[str, ...]]:
+    return [
+        (
+            subset,
+            name.replace("_", " ") if name == "label_matched" else name,
+            f"{figures['n']:.0f}",
+            *(
+                f"{figures[key]:.3f}"
+                for key in ("accuracy", "uar", "macro_f1", "weighted_f1", "calibration_error")
+            ),
+        )
+        for subset, checks in report.items()
+        if wanted(subset)
+        for name, figures in checks.items()
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
