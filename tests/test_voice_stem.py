@@ -31,7 +31,8 @@ from edgeemo.training.stems.voice import STRIDE, ClipHead, VoiceStem  # noqa: E4
 def trained_like() -> VoiceStem:
     """A stem with BatchNorm statistics that are not those of a fresh one."""
     torch.manual_seed(0)
-    stem = VoiceStem(norm=True).train()
+    stem = VoiceStem(norm=True)
+    stem.train()
     for _ in range(3):
         stem(2.0 * torch.randn(4, stem.left_context + 40, 64) + 0.5)
     stem.eval()
