@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,10 +101,10 @@ def _targets(
 
 def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             jpeg, offsets = file["jpeg"], file["offsets"]
             votes, codes = file["votes"], file["split"]
-    except (OSError, ValueError, KeyError) as reason:
+    except (OSError, ValueError, KeyError, BadZipFile) as reason:
         raise DatasetError(f"{path} cannot be read as FER+ ({reason})") from reason
     count = len(codes)
     if votes.shape != (count, 10) or offsets.shape != (count + 1,) or jpeg.dtype != np.uint8:

@@ -49,9 +49,17 @@ def fit_face(
     Returns:
         Figures on FER+ val; see `measure_faces`. The kept epoch is the best on val, which flatters
         it by a few tenths of a percent.
+
+    Raises:
+        DatasetError: no readable FER+ under `data`.
+        TrainingError: too few faces, or `out` holds a run with other settings.
     """
-    torch.manual_seed(seed)
     train = _train_rows(read_ferplus(data / "ferplus", "train"))
+    if len(train) < BATCH:
+        raise TrainingError(
+            f"{data / 'ferplus'} leaves {len(train)} faces to train on; at least {BATCH} are needed"
+        )
+    torch.manual_seed(seed)
     val = read_ferplus(data / "ferplus", "val")
     model = FaceClassifier(TrainableFaceStem()).to(memory_format=torch.channels_last)
     config = LoopConfig(
