@@ -178,8 +178,8 @@ def test_bad_input_is_refused_and_nothing_is_lost(session: Session) -> None:
 
     good = np.sin(np.arange(16000) / 9).astype(np.float32) * 0.3
     session.push_audio(good, rate_hz=16000, time_s=0.0)
-    refused("finite|NaN", lambda: session.push_audio(good * np.nan, rate_hz=16000, time_s=1.0))
-    refused("rate", lambda: session.push_audio(good, rate_hz=0, time_s=1.0))
+    refused("nan", lambda: session.push_audio(good * np.nan, rate_hz=16000, time_s=1.0))
+    refused("rate|Hz", lambda: session.push_audio(good, rate_hz=0, time_s=1.0))
     refused("at least 0", lambda: session.push_audio(good, rate_hz=16000, time_s=-1.0))
     refused("shape|channels", lambda: session.push_audio(np.zeros((2, 3, 4)), rate_hz=16000, time_s=1.0))
     session.push_audio(good, rate_hz=16000, time_s=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,16 +59,28 @@ def drop_chunks(chunks: Iterable[Chunk], drops: Sequence[Drop]) -> Iterator[Chun
     """Yields what the session would have received had the sensors failed at those times.
 
     Frames and words inside a failure are taken out. Audio is cut to the sample, so that the result is the
-    same however the stream was cut into chunks before.
+    same however the stream was cut into chunks before. Time order is kept.
     """
-    for chunk in chunks:
+    late: list[tuple[float, int, Chunk]] = []  # what comes after a failure waits for its time
+    for number, chunk in enumerate(chunks):
+        while late and late[0][0] <= chunk.time_s:
+            yield heapq.heappop(late)[2]
         mine = [drop for drop in drops if drop.modality == chunk.modality]
-        if not mine:
-            yield chunk
-        elif chunk.rate_hz:
-            yield from _cut(chunk, mine, chunk.rate_hz)
-        elif find_drop(mine, chunk.modality, chunk.time_s) is None:
-            yield chunk
+        for part in _surviving(chunk, mine):
+            if part.time_s > chunk.time_s:
+                heapq.heappush(late, (part.time_s, number, part))
+            else:
+                yield part
+    yield from (chunk for _, _, chunk in sorted(late))
+
+
+def _surviving(chunk: Chunk, drops: Sequence[Drop]) -> Iterator[Chunk]:
+    if not drops:
+        yield chunk
+    elif chunk.rate_hz:
+        yield from _cut(chunk, drops, chunk.rate_hz)
+    elif find_drop(drops, chunk.modality, chunk.time_s) is None:
+        yield chunk
 
 
 def _cut(chunk: Chunk, drops: Sequence[Drop], rate_hz: int) -> Iterator[Chunk]:
