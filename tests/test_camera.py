@@ -147,6 +147,16 @@ def test_frames_that_nobody_takes_are_dropped_and_counted(server: StreamServer) 
         assert status.chunks >= status.drops + 2
 
 
+def test_frames_beyond_max_fps_are_skipped(server: StreamServer) -> None:
+    with Camera(server.url, patience=QUICK, max_fps=10) as camera:
+        camera.start(time.monotonic)
+        chunks: list[Chunk] = []
+        wait_for(lambda: len(gather(camera, chunks)) >= 6, "frames arrive")
+        slots = [int(chunk.time_s * 10) for chunk in chunks]
+        assert slots == sorted(set(slots))
+        assert camera.status.drops == 0
+
+
 def test_a_server_that_is_down_is_a_state(server: StreamServer) -> None:
     server.shutdown()
     server.server_close()

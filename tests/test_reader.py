@@ -126,6 +126,7 @@ def test_a_hanging_device_is_left_behind_and_opened_again() -> None:
         sensor.release.set()
         wait_for(lambda: sensor.closed == 1, "the hung reader closes its own device")
         assert sensor.poll() == []  # and what it still read is not taken for news
+        assert sensor.status.chunks == 2
     assert sensor.closed == 2
 
 
