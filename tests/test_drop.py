@@ -80,7 +80,7 @@ def test_without_failures_chunks_pass_untouched() -> None:
 
 
 def test_what_comes_after_a_failure_keeps_its_place_in_time() -> None:
-    sound = Chunk(AUDIO, 0.0, np.zeros(20, np.float32), 10)
-    frames = [Chunk(VIDEO, time_s, np.zeros((2, 2, 3), np.uint8)) for time_s in (0.5, 1.5)]
-    times = [chunk.time_s for chunk in drop_chunks([sound, *frames], [Drop(AUDIO, 0.2, 1.0)])]
+    sound = Chunk("audio", 0.0, np.zeros(20, np.float32), 10)
+    frames = [Chunk("video", time_s, np.zeros((2, 2, 3), np.uint8)) for time_s in (0.5, 1.5)]
+    times = [chunk.time_s for chunk in drop_chunks([sound, *frames], [Drop("audio", 0.2, 1.0)])]
     assert times == [0.0, 0.5, 1.0, 1.5]
