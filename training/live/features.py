@@ -85,12 +85,12 @@ def cached_bank(path: Path, key: Mapping[str, Any], make: Callable[[], FeatureBa
         key: everything the bank depends on, the weights of the stem included (`file_sha256`).
         make: computes the bank.
     """
-    arrays, note = path.with_suffix(".npz"), path.with_suffix(".json")
+    arrays, note = path.with_name(f"{path.name}.npz"), path.with_name(f"{path.name}.json")
     if not (arrays.exists() and note.exists() and json.loads(note.read_text()) == dict(key)):
         note.unlink(missing_ok=True)
         bank = make()
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp.npz")
+        temporary = path.with_name(f"{path.name}.tmp.npz")
         np.savez(temporary, **{field.name: getattr(bank, field.name) for field in fields(bank)})
         os.replace(temporary, arrays)
         note.write_text(json.dumps(dict(key), indent=1) + "\n")
