@@ -70,12 +70,12 @@ def test_it_is_lost_past_the_deadline_and_its_window_is_emptied() -> None:
     stream, judge = start()
     stream.newest_s = 0.5
     assert judged(stream, judge, 0.5) is State.LIVE
-    assert judged(stream, judge, 1.0) is State.LIVE
-    assert judged(stream, judge, 1.01) is State.LOST
-    assert judge.status.since_s == 1.01
+    assert judged(stream, judge, 0.99) is State.LIVE
+    assert judged(stream, judge, 1.0) is State.LOST
+    assert judge.status.since_s == 1.0
     assert stream.forgotten == 1
     assert judged(stream, judge, 1.5) is State.LOST
-    assert judge.status.since_s == 1.01
+    assert judge.status.since_s == 1.0
     assert stream.forgotten == 1
 
 

@@ -1,0 +1,68 @@
+"""Samples and the README's programs run as a user would run them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeemo.cli.demo import RECORDING
+
+PROJECT = Path(__file__).resolve().parents[1]
+SAMPLES = sorted(path.name for path in (PROJECT / "samples").glob("*.py"))
+
+
+def run_sample(name: str, *words: str) -> str:
+    command = [sys.executable, str(PROJECT / "samples" / name), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_are_short(name: str) -> None:
+    assert len((PROJECT / "samples" / name).read_text(encoding="utf8").splitlines()) < 60
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name != "push_from_app.py"])
+def test_the_docstring_is_the_help(name: str) -> None:
+    first = (PROJECT / "samples" / name).read_text(encoding="utf8").split('"""')[1].splitlines()[0]
+    assert first in run_sample(name, "--help")
+
+
+def test_a_recording_with_a_failure() -> None:
+    output = run_sample("recognize_file.py", str(RECORDING), "--drop", "video@3-5")
+    assert "from audio+video+text" in output
+    assert "video is lost: no data for" in output
+
+
+def test_live_sensors_that_may_not_be_there() -> None:
+    output = run_sample("recognize_live.py", "--seconds", "1")
+    assert re.search(r"1\.0 s  .*audio \w+, video \w+, text absent", output)
+
+
+def test_pushing() -> None:
+    output = run_sample("push_from_app.py")
+    assert output.count("2.00 s:") == 1
+    assert "video: quiet no face in view" in output
+
+
+def test_exporting(tmp_path: Path) -> None:
+    checkpoint = PROJECT / "samples" / "checkpoints" / "live"
+    words = ["--subset", "audio", "--subset", "text+audio", "--variant", "int8"]
+    output = run_sample("export_checkpoint.py", str(checkpoint), str(tmp_path / "bundle"), *words)
+    assert re.search(r"^audio +int8 +[\d.]+ kB$", output, re.MULTILINE)
+    assert re.search(r"^audio\+text +int8 +[\d.]+ kB$", output, re.MULTILINE)
+
+
+def test_the_readme_shows_what_happens() -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf8")
+    shown = re.findall(r"<!-- run -->\n```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL)
+    assert shown
+    for program, expected in shown:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert [line.rstrip() for line in done.stdout.splitlines()] == expected.splitlines()
