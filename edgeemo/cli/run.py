@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from typing import Any
 
 from edgeemo.cli.main import USAGE
@@ -35,21 +36,24 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints readings until the recording ends, ``--seconds`` are over, or Ctrl-C."""
     if args.drop and not args.media:
-        print("edgeemo run: --drop rehearses failures of a recording; give one with --media")
-        return USAGE
+        return _usage("--drop rehearses failures of a recording; give one with --media")
     media = MediaFile(args.media) if args.media else None
     sensors = [] if media else _sensors(args)
     if media is None and not sensors:
-        print("edgeemo run: every sensor is switched off; give --mic, --camera, --text or --media")
-        return USAGE
+        return _usage("every sensor is switched off; give --mic, --camera, --text or --media")
     with Session(
         args.bundle, media=media, sensors=sensors, drops=args.drop, engines=engine_options(args)
     ) as session:
         hops = None if args.seconds is None else int(args.seconds / session.manifest.hop_s)
         print_readings(itertools.islice(session, hops), as_json=args.json)
     for fault in media.faults if media else ():
-        print(f"edgeemo run: {fault}")
+        print(f"edgeemo run: {fault}", file=sys.stderr)
     return 0
+
+
+def _usage(message: str) -> int:
+    print(f"edgeemo run: {message}", file=sys.stderr)
+    return USAGE
 
 
 def _sensors(args: argparse.Namespace) -> list[Sensor]:

@@ -1,0 +1,78 @@
+"""`edgeemo run` and `edgeemo demo`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeemo.cli.demo import RECORDING
+from edgeemo.cli.main import COMMANDS
+
+
+def edgeemo(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgeemo", *words]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_run_prints_one_reading_a_line() -> None:
+    done = edgeemo("run", "--media", str(RECORDING), "--drop", "video@3-5", "--json", "--variant", "fp32")
+    assert done.returncode == 0, done.stderr
+    readings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(readings) == 28
+    assert readings[7]["time_s"] == 4.0
+    assert readings[7]["subset"] == "audio+text"
+    assert readings[7]["states"]["video"]["state"] == "lost"
+    assert readings[11]["engine"] == "audio+video+text.fp32"
+
+
+def test_run_reads_words_from_stdin() -> None:
+    words = ("--mic", "none", "--camera", "none", "--text", "stdin", "--seconds", "1.5", "--json")
+    done = edgeemo("run", *words, stdin="I am so happy\n")
+    assert done.returncode == 0, done.stderr
+    readings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [reading["subset"] for reading in readings][-1] == "text"
+
+
+def test_demo_prints_a_timeline() -> None:
+    done = edgeemo("demo")
+    assert done.returncode == 0, done.stderr
+    assert "28 readings" in done.stdout
+    assert "no data for" in done.stdout
+    assert "audio+video+text" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("run", "--media", "no-such-file.mp4"), 1, "no such media file"),
+        (("run", "--media", str(RECORDING), "--drop", "video@5-3"), 2, "must come after the start"),
+        (("run", "--drop", "video@3-5"), 2, "--media"),
+        (("run", "--mic", "none", "--camera", "none"), 2, "every sensor is switched off"),
+        (("run", "--media", str(RECORDING), "--bundle", "nowhere"), 1, "nowhere"),
+        (("run", "--media", str(RECORDING), "--subset", "smell"), 1, "this model has"),
+        (("dance",), 2, "invalid choice"),
+    ],
+)
+def test_mistakes_are_explained(words: tuple[str, ...], code: int, message: str) -> None:
+    done = edgeemo(*words)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = edgeemo(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: edgeemo {command}")
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m edgeemo run --media {RECORDING} --json | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(done.stdout)["time_s"] == 0.5
+    assert "Traceback" not in done.stderr
