@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from live_like import LABELS, PRIOR, TEMPERATURE, TEXT_SPEC, D, make_weights, write_live_like
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from edgeemo.bundle import Bundle, SubsetSpec
 from edgeemo.datasets.speech import read_speech
 from edgeemo.errors import DatasetError, InputError, SubsetError
 from edgeemo.evaluation.accuracy import evaluate, softmax_with_prior
-from edgeemo.evaluation.windows import speech_windows
+from edgeemo.evaluation.windows import run_in_batches, speech_windows
 from edgeemo.features.face import normalize_face
 from edgeemo.features.text import text_window
-from edgeemo.runtimes import open_engine, open_stem
+from edgeemo.runtimes import OrtRunner, open_engine, open_stem
 from edgeemo.session.audio_stream import AudioStream
 from edgeemo.session.settings import Settings
 
@@ -246,3 +247,28 @@ def test_the_result_is_plain_data(bundle: Bundle, speech: Path) -> None:
     plain = evaluate(bundle, speech, "val").to_json()
     assert plain["dataset"] == "some_speech"
     assert plain["results"][0]["metrics"]["n"] == 5
+
+
+def test_quantized_engines_see_one_item_at_a_time_as_in_a_session() -> None:
+    """DynamicQuantizeLinear scales over the whole batch, so a loud neighbour would change the answer."""
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "rounding",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+    )
+    data = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    ).SerializeToString()
+    x = np.array([[0.011, 0.02], [50.0, 100.0]], np.float32)
+    answers = {}
+    for variant in ("int8", "fp32"):
+        with OrtRunner(data, variant=variant) as runner:
+            answers[variant] = run_in_batches(runner, {"x": x})["y"]
+            alone = np.concatenate([runner.run({"x": row[None]})["y"] for row in x])
+    np.testing.assert_array_equal(answers["int8"], alone)
+    assert not np.array_equal(answers["fp32"], alone)

@@ -1,0 +1,1 @@
+"""Every figure that the README shows, reproducible by one command: ``python -m benchmarks``."""

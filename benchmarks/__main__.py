@@ -1,0 +1,50 @@
+"""``python -m benchmarks [NAME ...]``: measures, and writes ``benchmarks/results/<name>.{json,md}``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import accuracy, engines, hop, memory, startup
+from benchmarks.report import RESULTS, Report, write_report
+from edgeemo.bundle import Bundle
+from edgeemo.session.session import DEFAULT_BUNDLE
+
+NAMES = ("engines", "hop", "memory", "startup", "accuracy")
+
+
+def main() -> int:
+    """Runs the benchmarks that were named, or all of them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, help="default: the one that ships")
+    parser.add_argument("--data", type=Path, help="data sets for accuracy; without it accuracy is left out")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="default: benchmarks/results")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the calls, to try it out")
+    args = parser.parse_args()
+    unknown = set(args.names) - set(NAMES)
+    if unknown:
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; there are: {', '.join(NAMES)}")
+    if "accuracy" in args.names and args.data is None:
+        parser.error("accuracy needs --data DIR, a folder of data sets")
+    names = args.names or [name for name in NAMES if name != "accuracy" or args.data is not None]
+    bundle = Bundle.open(args.bundle)
+    scale = 10 if args.quick else 1
+    runs: dict[str, Callable[[], Report]] = {
+        "engines": lambda: engines.measure(bundle, calls=500 // scale),
+        "hop": lambda: hop.measure(bundle, hops=300 // scale),
+        "memory": lambda: memory.measure(bundle),
+        "startup": lambda: startup.measure(bundle, rounds=max(3, 15 // scale)),
+        "accuracy": lambda: accuracy.measure(bundle, args.data),
+    }
+    for name in names:
+        print(f"{name} ...", flush=True)
+        write_report(runs[name](), bundle, folder=args.out)
+        print((args.out / f"{name}.md").read_text(encoding="utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The benchmarks measure, and write pages that name the machine; their speed is not judged here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from live_like import write_live_like
+
+from benchmarks import accuracy, engines, hop, memory
+from benchmarks.report import Report, Table, write_report
+from edgeemo.bundle import Bundle
+from edgeemo.features.face import FaceFinder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_live_like(tmp_path_factory.mktemp("bundle"), variants=("fp32", "int8"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEEMO_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_page_names_machine_model_and_versions(bundle: Bundle, tmp_path: Path) -> None:
+    report = Report(
+        "page", "Title", {"a": 1}, [Table("Part", "How.", ("what", "ms"), [("x", "1.0"), ("y", "2.0")])]
+    )
+    write_report(report, bundle, folder=tmp_path)
+    page = (tmp_path / "page.md").read_text()
+    assert page.startswith("# Title\n")
+    assert "| what | ms |\n| --- | ---: |\n| x | 1.0 |\n| y | 2.0 |\n" in page
+    assert f"manifest {bundle.manifest_sha256[:12]}" in page
+    document = json.loads((tmp_path / "page.json").read_text())
+    assert document["figures"] == {"a": 1}
+    assert document["machine"]["cpu"] in page
+    assert document["machine"]["packages"]["onnxruntime"] in page
+
+
+def test_engines_are_compared_in_pairs(bundle: Bundle) -> None:
+    report = engines.measure(bundle, calls=3)
+    variants, overhead, sizes = report.tables
+    assert len(variants.rows) == len(overhead.rows) == 20
+    assert [row[:2] for row in variants.rows[:2]] == [("stem.audio", "fp32"), ("stem.audio", "int8")]
+    assert variants.rows[0][5] == "1.00"
+    assert len(sizes.rows) == 3
+
+
+def test_a_hop_is_taken_apart(bundle: Bundle) -> None:
+    pytest.importorskip("cv2", reason="needs OpenCV")
+    pytest.importorskip("av", reason="needs PyAV")
+    find = FaceFinder.find
+    report = hop.measure(bundle, hops=1)
+    assert FaceFinder.find is find
+    for found in report.figures["variants"].values():
+        assert found["subsets"]["audio+video+text"] >= 1
+        assert 0 < found["detection"]["mean_ms"] < found["hop"]["mean_ms"]
+        assert found["hop"]["mean_ms"] == pytest.approx(
+            found["detection"]["mean_ms"] + found["hop without detection"]["mean_ms"], abs=1e-3
+        )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: smaps_rollup")
+def test_a_session_of_one_engine_needs_less_memory_than_it_has(bundle: Bundle) -> None:
+    found = memory.child("one", str(bundle.path), "fp32")
+    assert 0 < found.private <= found.pss <= found.rss
+
+
+def test_accuracy_lists_what_cannot_be_measured(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").write_bytes(b"")
+    (tmp_path / "words").mkdir()
+    rows = ["dialogue\tutt\temotion\ttext", "1\t0\tjoy\tI am glad", "1\t1\tanger\tgo away"]
+    (tmp_path / "words" / "dev.tsv").write_text("\n".join(rows) + "\n")
+    report = accuracy.measure(bundle, tmp_path)
+    figures, recalls, refused = report.tables
+    assert [row[0] for row in figures.rows] == ["words, text.fp32", "words, text.int8"]
+    assert figures.rows[0][1] == "2"
+    assert "-" in recalls.rows[0]
+    assert [row[0] for row in refused.rows] == ["clips"]
