@@ -21,7 +21,7 @@ from edgeemo.export.graph import (
     fold_graph,
     load_graph,
 )
-from edgeemo.export.sessions import open_session
+from edgeemo.runtimes.ort import OrtRunner
 
 _DIGITS = 6
 
@@ -45,12 +45,11 @@ def activation_ranges(
         InputError: no batch was given, or a value was not finite.
     """
     model = fold_graph(bind_weights(load_graph(graph_path), weights))
-    session = open_session(bytes_from_model(expose_values(model)), optimize=False)
-    names = [value.name for value in session.get_outputs()]
+    runner = OrtRunner(bytes_from_model(expose_values(model)), engine=graph_path.stem)
     low: dict[str, float] = {}
     high: dict[str, float] = {}
     for batch in batches:
-        found = dict(zip(names, session.run(names, dict(batch)), strict=True)) | dict(batch)
+        found = runner.run(batch) | dict(batch)
         for name, array in found.items():
             if np.issubdtype(array.dtype, np.floating) and array.size:
                 low[name] = min(low.get(name, np.inf), float(array.min()))

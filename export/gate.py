@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from edgeemo.bundle.manifest import SubsetSpec
 from edgeemo.bundle.tensors import Array
 from edgeemo.errors import GateError
-from edgeemo.export.sessions import Session, open_session
 from edgeemo.modality import subset_members
+from edgeemo.runtimes.ort import OrtRunner
 
 FP32 = "fp32"
 # Largest deviation of an fp32 engine, of the largest logit: a hundred times what reordering costs.
@@ -79,10 +79,10 @@ def judge_engine(
         f"evidence.{name}": np.asarray(reference[f"evidence.{subset}.{name}"], dtype=np.float32)
         for name in members
     }
-    session = open_session(model)
+    runner = OrtRunner(model, engine=subset, variant=variant)
     windows = len(expected["logits"])
     rows = [slice(0, windows)] if variant == FP32 else [slice(i, i + 1) for i in range(windows)]
-    found = _run(session, feed, tuple(expected), rows)
+    found = _run(runner, feed, rows)
     scale = float(np.abs(expected["logits"]).max())
     deviation = max(float(np.abs(found[name] - want).max()) for name, want in expected.items()) / scale
     changed, decided = changed_labels(found["logits"], expected["logits"], spec)
@@ -91,7 +91,7 @@ def judge_engine(
         rms_error=_relative_rms(found["logits"], expected["logits"]),
         changed=changed,
         decided=decided,
-        latency_ms=_latency_ms(session, {name: array[:1] for name, array in feed.items()}),
+        latency_ms=_latency_ms(runner, {name: array[:1] for name, array in feed.items()}),
     )
     name = f"the engine {subset} ({variant})"
     if not np.isfinite(deviation):
@@ -119,16 +119,16 @@ def judge_stem(model: bytes, modality: str, variant: str, reference: Mapping[str
     """
     feed = {f"input.{modality}": reference[f"stem.{modality}.input"]}
     expected = np.asarray(reference[f"stem.{modality}.output"], dtype=np.float32)
-    session = open_session(model)
+    runner = OrtRunner(model, engine=f"stem.{modality}", variant=variant)
     rows = [slice(i, i + 1) for i in range(len(expected))]
-    found = _run(session, feed, (f"features.{modality}",), rows)[f"features.{modality}"]
+    found = _run(runner, feed, rows)[f"features.{modality}"]
     deviation = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
     verdict = Verdict(
         deviation=deviation,
         rms_error=_relative_rms(found, expected),
         changed=None,
         decided=None,
-        latency_ms=_latency_ms(session, {name: array[:1] for name, array in feed.items()}),
+        latency_ms=_latency_ms(runner, {name: array[:1] for name, array in feed.items()}),
     )
     name = f"the stem of {modality} ({variant})"
     if not np.isfinite(deviation):
@@ -173,13 +173,11 @@ def changed_labels(
     return (float(changed.sum()) / count if count else 0.0), count
 
 
-def _run(
-    session: Session, feed: Mapping[str, Array], names: tuple[str, ...], rows: list[slice]
-) -> dict[str, NDArray[np.float32]]:
-    parts = [session.run(list(names), {key: array[some] for key, array in feed.items()}) for some in rows]
+def _run(runner: OrtRunner, feed: Mapping[str, Array], rows: list[slice]) -> dict[str, NDArray[np.float32]]:
+    parts = [runner.run({key: array[some] for key, array in feed.items()}) for some in rows]
     return {
-        name: np.concatenate([np.asarray(part[position], dtype=np.float32) for part in parts])
-        for position, name in enumerate(names)
+        spec.name: np.concatenate([np.asarray(part[spec.name], dtype=np.float32) for part in parts])
+        for spec in runner.outputs
     }
 
 
@@ -188,12 +186,12 @@ def _relative_rms(found: NDArray[np.float32], expected: NDArray[np.float32]) -> 
     return float(error / max(float(np.sqrt(np.mean(expected.astype(np.float64) ** 2))), 1e-12))
 
 
-def _latency_ms(session: Session, feed: Mapping[str, Array]) -> float:
+def _latency_ms(runner: OrtRunner, feed: Mapping[str, Array]) -> float:
     for _ in range(_WARM_UP_RUNS):
-        session.run(None, feed)
+        runner.run(feed)
     seconds = []
     for _ in range(_TIMED_RUNS):
         start = time.perf_counter()
-        session.run(None, feed)
+        runner.run(feed)
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds) * 1e3)
