@@ -68,7 +68,7 @@ def fit_voice(
     data: Path,
     out: Path,
     *,
-    epochs: int = 60,
+    epochs: int = 70,
     seed: int = 0,
     progress: Callable[[int, int, Metrics], None] | None = None,
 ) -> Metrics:
