@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+import re
 import wave
 import zipfile
 from collections.abc import Mapping
@@ -19,7 +21,9 @@ pytest.importorskip("av", reason="needs PyAV")
 
 from safetensors.torch import save_file  # noqa: E402
 
+from edgeemo.cli import train  # noqa: E402
 from edgeemo.datasets.faces import FERPLUS_COLUMNS  # noqa: E402
+from edgeemo.errors import DatasetError  # noqa: E402
 from edgeemo.training.live import pipeline  # noqa: E402
 from edgeemo.training.live.features import FeatureBank, cached_bank, voice_sequences  # noqa: E402
 from edgeemo.training.live.fit_trunk import TrunkConfig, draw_groups, fit_trunk, subset_probabilities  # noqa: E402
@@ -327,3 +331,14 @@ def _check_checkpoint(checkpoint: Path) -> None:
     card = (checkpoint / "MODEL_CARD.md").read_text()
     for words in ("label-matched", "CC BY-NC-SA 4.0", "Limits", "audio+video+text"):
         assert words in card
+
+
+def test_the_command_names_what_is_missing_and_knows_its_families(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    train.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["train", "live", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(DatasetError, match=re.escape(f"{tmp_path / 'speech_ravdess'} is no speech corpus")):
+        train.run(args)
+    with pytest.raises(SystemExit) as usage:
+        parser.parse_args(["train", "another", "--data", "x", "--out", "y"])
+    assert usage.value.code == 2

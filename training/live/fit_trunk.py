@@ -41,9 +41,9 @@ class TrunkConfig:
     heads: int = 2
     dropout: float = 0.2
     fusion_dropout: float = 0.3
-    epochs: int = 15
-    steps: int = 120
-    batch: int = 256
+    epochs: int = 12
+    steps: int = 100
+    batch: int = 192
     learning_rate: float = 1.5e-3
     orthogonality: float = 0.05
     seed: int = 0
