@@ -55,7 +55,8 @@ class OrtRunner(Runner):
 
     One thread by default, and threads that wait sleep instead of spinning: on a device the hop leaves most
     of the time to others. The session takes memory as it needs it and gives it back (no arena): an arena
-    keeps the largest hop's memory for ever, once for each open engine.
+    keeps the memory of the largest call for ever, once for each open engine, and saves nothing in int8 and
+    0.04 ms in fp32 on a trunk of the live size.
 
     Args:
         model: the path of an ONNX file, or its bytes (self-contained: bytes have no folder to find

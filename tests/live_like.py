@@ -58,7 +58,7 @@ MODALITIES = (
         StemSpec(1, 0, 32, "window", (TEXT_SPEC.ids_per_word,), "int64"),
     ),
 )
-PRIOR = (0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)
+PRIOR = (0.2, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1)
 TEMPERATURE = 1.5
 
 Weights = dict[str, NDArray[np.float32]]

@@ -17,7 +17,7 @@ from tiny_graphs import engine_bytes, expected_logits, feed
 from edgeemo.bundle import Bundle
 from edgeemo.errors import BackendError, InputError, SubsetError
 from edgeemo.runtimes import OrtRunner, Runner, VariantChoice, open_engine, open_stem
-from edgeemo.runtimes.cache import cache_folder, read_fact, write_fact
+from edgeemo.runtimes.cache import cache_folder, fact_path, read_fact, write_fact
 from edgeemo.runtimes.choose import choose_variant, fastest, time_interleaved, typical_feed
 from edgeemo.runtimes.machine import cpu_model, describe_cpu
 
@@ -179,13 +179,24 @@ def test_losers_are_closed() -> None:
     assert winner is opened[1]
 
 
-def test_two_at_once_agree_and_leave_one_whole_file(cache: Path) -> None:
+def test_two_at_once_agree_and_nobody_ever_sees_half_a_file(cache: Path) -> None:
     key = {"two": "at once"}
-    values = [{"medians_ms": {"fp32": float(number), "int8": 1.0}} for number in range(1, 40)]
+    values = [{"medians_ms": {"fp32": float(number), "int8": 1.0}} for number in range(1, 200)]
+    assert write_fact("variants", key, values[0])
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda value: write_fact("variants", key, value), values))
-        assert all(read in values for read in pool.map(lambda _: read_fact("variants", key), range(40)))
+        writes = [pool.submit(write_fact, "variants", key, value) for value in values]
+        reads = [pool.submit(read_fact, "variants", key) for _ in range(400)]
+    assert all(write.result() for write in writes)
+    assert all(read.result() in values for read in reads)
     assert [path.suffix for path in cache.rglob("*") if path.is_file()] == [".json"]
+
+
+def test_a_file_that_belongs_to_another_key_does_not_count(caplog: pytest.LogCaptureFixture) -> None:
+    assert write_fact("variants", {"cpu": "one"}, {"medians_ms": {}})
+    fact_path("variants", {"cpu": "one"}).rename(fact_path("variants", {"cpu": "other"}))
+    with caplog.at_level(logging.INFO, "edgeemo"):
+        assert read_fact("variants", {"cpu": "other"}) is None
+    assert "belongs to something else" in caplog.text
 
 
 def test_ties_go_to_the_more_exact_variant() -> None:

@@ -131,7 +131,10 @@ def test_memory_of_this_process_and_its_children() -> None:
     assert memory_of(2**22 + 1) is None
 
 
-def test_a_bar_without_a_terminal_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_without_a_terminal_is_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edgeemo.cli.progress.PATIENCE_S", 0.0)
     with progress_bar("measuring") as advance:
         advance(1, 2)
         advance(2, 2)
