@@ -1,1 +1,34 @@
-"""Turns a checkpoint into a bundle of engines, one for every subset of modalities. Needs no torch."""
+"""Turns a trained checkpoint into a bundle of engines, without torch.
+
+Names load when they are first used: onnx and onnxruntime are needed to export, not to import this.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeemo.export.checkpoint import Checkpoint
+    from edgeemo.export.exporter import VARIANTS, export_bundle
+    from edgeemo.export.report import ExportReport, GraphReport
+
+_HOMES = {
+    "VARIANTS": "edgeemo.export.exporter",
+    "Checkpoint": "edgeemo.export.checkpoint",
+    "ExportReport": "edgeemo.export.report",
+    "GraphReport": "edgeemo.export.report",
+    "export_bundle": "edgeemo.export.exporter",
+}
+
+__all__ = ["VARIANTS", "Checkpoint", "ExportReport", "GraphReport", "export_bundle"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'edgeemo.export' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -65,7 +65,6 @@ def read_adapter(
         CheckpointError: made for another base, of a kind that is not a plain low-rank sum, or with a
             tensor that is missing, extra, misshapen or not finite (named).
     """
-    where = str(folder / CONFIG_FILE)
     config = _read_config(folder / CONFIG_FILE)
     found = config.text("base_sha256")
     if found != base_sha256:
@@ -108,8 +107,7 @@ def read_adapter(
             b=np.asarray(sides["B"], dtype=np.float32),
             scale=alpha / rank,
         )
-    if not pairs:
-        raise CheckpointError(f"{where}: the adapter {name!r} holds no tensor")
+    _check_targets(config, pairs)
     return Adapter(name=name, pairs=pairs)
 
 
@@ -178,15 +176,33 @@ def _refuse_other_kinds(config: Fields) -> None:
         config.fail("'modules_to_save' is set; this exporter merges low-rank pairs only")
 
 
+def _check_targets(config: Fields, pairs: Mapping[str, LowRankPair]) -> None:
+    """Raises unless the adapter holds exactly the modules that its config names."""
+    targets = config.texts("target_modules")
+    if not targets:
+        config.fail("'target_modules' is empty; expected the names of the adapted modules")
+    for target in targets:
+        if not any(_names_module(target, module) for module in pairs):
+            config.fail(f"missing tensor: no pair of {WEIGHTS_FILE} adapts {target!r}")
+    for module in pairs:
+        if not any(_names_module(target, module) for target in targets):
+            config.fail(f"extra tensor: the pair of {module!r} belongs to none of 'target_modules'")
+
+
+def _names_module(pattern: str, module: str) -> bool:
+    """Tells whether a pattern of PEFT's is the module's name or its end."""
+    return module == pattern or module.endswith(f".{pattern}")
+
+
 def _alpha(config: Fields, module: str) -> float:
     return _pattern(config, "lora_alpha", "alpha_pattern", module)
 
 
 def _pattern(config: Fields, default: str, patterns: str, module: str) -> float:
-    """Returns PEFT's number for a module: a pattern counts where it is the module's name or its end."""
+    """Returns PEFT's number for a module: its pattern's, or the default."""
     if patterns in config.names():
         entry = config.fields(patterns)
         for key in entry.names():
-            if module == key or module.endswith(f".{key}"):
+            if _names_module(key, module):
                 return entry.number(key, above=0.0)
     return config.number(default, above=0.0)

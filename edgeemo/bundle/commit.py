@@ -83,11 +83,13 @@ class BundleWriter:
         return f"<BundleWriter at {str(self.folder)!r}, {'locked' if self._lock else 'not locked'}>"
 
     def existing(self) -> Bundle | None:
-        """Returns the bundle that lies here now, or None where there is none that can be read."""
-        try:
-            return Bundle.open(self.folder)
-        except (BundleError, FormatVersionError):
-            return None
+        """Returns the bundle that lies here now, or None where there is none.
+
+        Raises:
+            BundleError: there is one, and it is broken.
+            FormatVersionError: there is one of a format that this version does not know.
+        """
+        return Bundle.open(self.folder) if (self.folder / MANIFEST).exists() else None
 
     def add_graph(self, stem: str, data: bytes) -> tuple[str, FileEntry]:
         """Writes an ONNX model as ``graphs/<stem>.<hash>.onnx`` and returns its name and entry.
@@ -127,7 +129,7 @@ class BundleWriter:
         current = self.folder / MANIFEST
         with _explained(self.folder):
             old = current.read_bytes() if current.is_file() else None
-            if old is not None and old != data:
+            if old is not None and old != data and _is_readable(old):
                 _write_file(self.folder / PREVIOUS, old)
             if old != data:
                 _write_file(current, data)
@@ -174,6 +176,14 @@ class BundleWriter:
     def _require_lock(self) -> None:
         if self._lock is None:
             raise ExportError("a BundleWriter changes its folder only inside its `with` block")
+
+
+def _is_readable(manifest: bytes) -> bool:
+    try:
+        manifest_from_json(manifest)
+    except (BundleError, FormatVersionError):
+        return False
+    return True
 
 
 def _write_file(place: Path, data: bytes) -> None:
