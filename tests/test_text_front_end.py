@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeemo.errors import InputError
+from edgeemo.features import text as front_end
 from edgeemo.features.text import TextSpec, last_words, text_window, tokenize, word_ids
 
 SPEC = TextSpec()
@@ -90,10 +91,44 @@ def test_any_text_is_survived(text: str) -> None:
     assert ids.max() < SPEC.rows
 
 
-@given(st.lists(st.one_of(ANY_TEXT, st.sampled_from(["why ", "\U0001f602 ", "\U0001f602", "! ", "x" * 40]))))
+PIECES = st.one_of(ANY_TEXT, st.sampled_from(["why ", "\U0001f602 ", "\U0001f602", "! ", "so" * 30]))
+
+
+@given(st.lists(PIECES, min_size=1))
 def test_the_end_of_a_long_text_reads_as_the_whole_would(parts: list[str]) -> None:
-    text = "".join(parts) * 9
+    text = "".join(parts)
+    text *= 2_500 // max(1, len(text)) + 1  # longer than what is read at first
     assert last_words(text, 3) == tokenize(text)[-3:]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "we are here ".ljust(5_000) + "now",  # the words lie before the first tail
+        "x" * 1_100 + " y" + " " * 900 + "z z",  # the tail begins inside a word
+        "ab " + "cd" * 700 + " e f",
+        "\U0001f602 " * 800 + "a b",  # one token, however often repeated
+    ],
+)
+def test_the_tail_of_a_long_text_never_begins_inside_a_word(text: str) -> None:
+    assert last_words(text, 3) == tokenize(text)[-3:]
+
+
+def test_only_the_end_of_a_long_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counted(text: str) -> list[str]:
+        read.append(len(text))
+        return tokenize(text)
+
+    monkeypatch.setattr(front_end, "tokenize", counted)
+    last_words("some words " * 1_000_000, 32)
+    assert sum(read) <= 2_048
+
+
+@pytest.mark.parametrize("word", ["", "\ud800", "\x00", " "])
+def test_words_from_elsewhere_have_ids_too(word: str) -> None:
+    assert word_ids([word], SPEC)[0, 0] > 0
 
 
 def test_of_an_enormous_text_the_last_words_count() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch")
+pytest.importorskip("torch", reason="needs torch")
 
-from edgeemo.features.text import TextSpec, text_window  # noqa: E402
-from edgeemo.training.augment.text import TextNoise, crop_words, damage_words  # noqa: E402
-from edgeemo.training.stems.text import TextHead, TextStem  # noqa: E402
+import torch
+
+from edgeemo.features.text import TextSpec, text_window
+from edgeemo.training.augment.text import TextNoise, crop_words, damage_words
+from edgeemo.training.stems.text import TextHead, TextStem
 
 SPEC = TextSpec()
 
@@ -19,7 +21,9 @@ SPEC = TextSpec()
 @pytest.fixture(scope="module")
 def stem() -> TextStem:
     torch.manual_seed(0)
-    return TextStem(SPEC).eval()
+    fresh = TextStem(SPEC)
+    fresh.eval()
+    return fresh
 
 
 def _window(text: str) -> torch.Tensor:

@@ -165,7 +165,7 @@ def word_ids(words: Sequence[str], spec: TextSpec) -> NDArray[np.int64]:
     """Returns the ids of each word, which depend on the word and on the one before it.
 
     Args:
-        words: as `tokenize` returns them.
+        words: as `tokenize` returns them; any other string has ids too.
         spec: sizes of the id regions.
 
     Returns:
@@ -222,7 +222,7 @@ def _own_ids(word: str, spec: TextSpec) -> tuple[int, ...]:
     """Returns the ids that need no neighbour: the word, then n-grams spread evenly over it."""
     ids = [_hash(word) % spec.word_buckets + 1]
     room = spec.ids_per_word - 1 - bool(spec.pair_buckets)
-    if spec.ngram_buckets and room > 0 and word[0].isalpha():
+    if spec.ngram_buckets and room > 0 and word[:1].isalpha():
         framed = f"<{word}>"
         grams = [
             framed[start : start + size]
