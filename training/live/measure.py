@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeemo.evaluation.metrics import metrics_from_probabilities
 from edgeemo.training.live.features import CORPORA, FeatureBank
 from edgeemo.training.live.triples import Batch, Pool, draw_batch
 from edgeemo.training.lowrank import AdaptedTrunk
@@ -116,31 +117,21 @@ def item_probabilities(check: Check, windows: NDArray[np.float64]) -> NDArray[np
 
 
 def scores(check: Check, predicted: NDArray[np.float64]) -> dict[str, float]:
-    """Returns n, accuracy, UAR (macro recall), macro-F1, weighted F1 and calibration error of items (N, 7).
+    """Returns n, accuracy, UAR, macro-F1, weighted F1 and calibration error, as `edgeemo eval` does.
 
-    The calibration error is the mean gap between confidence and accuracy over 15 equally filled bins.
+    Args:
+        check: knows the labels; items without one do not count.
+        predicted: (items, 7) probabilities.
     """
     counted = check.labels >= 0
-    truth, shares = check.labels[counted], predicted[counted]
-    guess, confidence = shares.argmax(axis=1), shares.max(axis=1)
-    confusion = np.zeros((shares.shape[1], shares.shape[1]))
-    np.add.at(confusion, (truth, guess), 1)
-    hits, support, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    held = support > 0
-    f1 = 2 * hits / np.maximum(support + said, 1)
-    order = np.argsort(confidence, kind="stable")
-    gaps = [
-        abs(float((guess[part] == truth[part]).mean() - confidence[part].mean())) * len(part)
-        for part in np.array_split(order, 15)
-        if len(part)
-    ]
+    metrics = metrics_from_probabilities(predicted[counted], check.labels[counted])
     return {
-        "n": float(len(truth)),
-        "accuracy": float(hits.sum() / len(truth)),
-        "uar": float((hits[held] / support[held]).mean()),
-        "macro_f1": float(f1[held].mean()),
-        "weighted_f1": float((f1 * support).sum() / len(truth)),
-        "calibration_error": sum(gaps) / len(truth),
+        "n": float(metrics.n),
+        "accuracy": metrics.accuracy,
+        "uar": metrics.uar,
+        "macro_f1": metrics.macro_f1,
+        "weighted_f1": metrics.weighted_f1,
+        "calibration_error": metrics.ece,
     }
 
 
