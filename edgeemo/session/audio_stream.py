@@ -19,6 +19,8 @@ from edgeemo.windows import BlockBuffer, FeatureWindow, Float32
 
 _JITTER_S = 0.1  # capture times of drivers wobble; less than this is not a gap
 _BRIDGE_S = 0.3  # a shorter gap is filled with silence, a longer one starts the stream anew
+_LEAD_S = 0.05  # blocks end this long before the hops, or a resampler's or driver's delay costs a whole hop
+_GUARD_S = 0.02  # what was captured this short before a hop may not have come through the resampler yet
 _FULL_SCALE = 0.98  # resampling moves clipped samples a little off 1.0
 
 
@@ -60,7 +62,11 @@ class AudioStream(Stream):
         self._mel.reset()
         self._blocks.reset()
         self._window.clear()
-        self._rest: Float32 = np.zeros(0, np.float32)  # samples of a block that is not complete yet
+        lead = round(_LEAD_S * rate / self._front_end.hop)
+        self._blocks.push(np.zeros((lead, *self._spec.stem.item_shape), np.float32))
+        self._start_s = anchor_s - lead * self._front_end.hop / rate
+        # Samples of a block that is not complete yet.
+        self._rest: Float32 = np.zeros(lead * self._front_end.hop, np.float32)
         self._levels: dict[int, tuple[float, float]] = {}  # block -> (level dBFS, clipped part)
         self._complete = 0
 
@@ -86,12 +92,14 @@ class AudioStream(Stream):
         elif gap_s > _JITTER_S:
             self._feed(np.zeros(round(gap_s * rate_hz), np.float32))
         elif gap_s < -_JITTER_S:
-            self._anchor_s += gap_s  # the device's clock runs ahead of ours: move the time, keep the sound
+            self._anchor_s += gap_s
+            self._start_s += gap_s  # the device's clock runs ahead of ours: move the time, keep the sound
         self._last_push_s = time_s
         self._feed(samples)
         self.newest_s = self._anchor_s + self._pushed / self._rate_hz
-        # An application that pushes and seldom reads must not make the buffers grow.
-        self.advance(self.newest_s - self._spec.window.window_s)
+        # An application that pushes and seldom reads must not make the buffers grow. No reading that is
+        # still to come lies a whole window before these samples.
+        self.advance(time_s - self._spec.window.window_s)
 
     def _feed(self, samples: Float32) -> None:
         self._pushed += len(samples)
@@ -108,7 +116,7 @@ class AudioStream(Stream):
     def advance(self, at_s: float) -> None:
         """Runs the stem on every complete block captured before `at_s`."""
         rate, hop = self._front_end.sample_rate_hz, self._front_end.hop
-        items = math.floor((at_s - self._anchor_s) * rate / hop + 1e-6)
+        items = math.floor((at_s - _GUARD_S - self._start_s) * rate / hop)
         for block in self._blocks.take(up_to_item=items):
             features = self._stem.run({self._input: block[None]})[self._output][0]  # (n, D)
             first = (self._blocks.taken - 1) * len(features)
@@ -153,7 +161,7 @@ class AudioStream(Stream):
         """Returns the capture time at which the newest complete block ends."""
         if not self._window.count(self._newest_slot()):
             return None
-        return self._anchor_s + self._blocks.taken * self._block_s
+        return self._start_s + self._blocks.taken * self._block_s
 
     def forget(self) -> None:
         """Empties the window; the front-end goes on, its state belongs to the device."""
