@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeemo.datasets.faces import FACE_LABELS, read_ferplus
+from edgeemo.datasets.faces import read_ferplus
+from edgeemo.datasets.labels import LABELS
 from edgeemo.errors import DatasetError, MissingDependencyError
 
 VOTES = np.array(
@@ -48,7 +49,7 @@ def write(folder: Path, **changed: Any) -> Path:
 
 def test_votes_become_soft_and_majority_labels(tmp_path: Path) -> None:
     faces = read_ferplus(write(tmp_path), "val")
-    names = [FACE_LABELS[label] if label >= 0 else None for label in faces.label]
+    names = [LABELS[label] if label >= 0 else None for label in faces.label]
     # Four votes are no majority, contempt and "no face" are none of the seven.
     assert names == ["happy", "sad", None, None, None]
     np.testing.assert_allclose(faces.soft[1], np.array([1, 0, 6, 0, 1, 0, 0]) / 8, rtol=1e-6)
@@ -67,7 +68,7 @@ def test_images_are_those_of_their_rows(tmp_path: Path) -> None:
     levels = val.images.mean(axis=(1, 2))
     np.testing.assert_allclose(np.diff(levels), 30, atol=1)
     np.testing.assert_allclose(train.images.mean() - levels[-1], 30, atol=1)
-    assert FACE_LABELS[train.label[0]] == "surprise"  # five to five: the file's first column counts
+    assert LABELS[train.label[0]] == "surprise"  # five to five: the file's first column counts
 
 
 def test_split_words(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_missing_opencv_names_the_command(tmp_path: Path, monkeypatch: pytest.Mo
 def test_real_validation_split(shared_data: Path) -> None:
     faces = read_ferplus(shared_data / "ferplus", "val")
     assert len(faces) == 3510
-    counts = {name: int((faces.label == index).sum()) for index, name in enumerate(FACE_LABELS)}
+    counts = {name: int((faces.label == index).sum()) for index, name in enumerate(LABELS)}
     assert counts == {
         "neutral": 1195,
         "happy": 863,

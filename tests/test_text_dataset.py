@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeemo.datasets.text import LABELS, READERS, read_goemotions, read_isear_text, read_meld_text
+from edgeemo.datasets.labels import LABELS
+from edgeemo.datasets.text import READERS, read_goemotions, read_isear_text, read_meld_text
 from edgeemo.errors import DatasetError
 
 GOEMOTIONS = (

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from edgeemo.errors import DatasetError, MissingDependencyError
 
-FACE_LABELS = ("neutral", "happy", "sad", "angry", "fear", "disgust", "surprise")
 """The order of every label axis here."""
 
 FERPLUS_COLUMNS = (0, 1, 3, 4, 6, 5, 2)
-"""Vote columns of `FACE_LABELS`; the file's own order is neutral, happiness, surprise, sadness,
+"""Vote columns of `LABELS`; the file's own order is neutral, happiness, surprise, sadness,
 anger, disgust, fear, contempt, unknown, no face."""
 
 _FILE = "ferplus_jpeg.npz"
@@ -35,7 +34,7 @@ class FaceImages:
 
     Attributes:
         images: (N, 48, 48) uint8 grey levels.
-        soft: (N, 7) float32, the votes over `FACE_LABELS` divided by their sum; all zeros where
+        soft: (N, 7) float32, the votes over `LABELS` divided by their sum; all zeros where
             nobody voted for any of the seven.
         share: (N,) float32, the part of all votes that went to the seven.
         label: (N,) int64, the majority over all ten columns where it is one of the seven and has

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.datasets.audio_files import decode_audio
+from edgeemo.datasets.labels import LABELS
 from edgeemo.errors import DatasetError
 
 SPEECH_CORPORA = ("speech_ravdess", "speech_nemo_pl", "speech_emodb")
-LABELS = ("neutral", "happy", "sad", "angry", "fear", "disgust", "surprise")
 _COLUMNS = ("file", "speaker", "label7", "split")
 _NO_LABEL = "-"  # an emotion that is none of the seven, such as boredom
 _SYNONYMS = {"dev": "val", "val": "dev"}

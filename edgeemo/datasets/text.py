@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeemo.datasets.labels import LABELS
 from edgeemo.errors import DatasetError
-
-LABELS = ("neutral", "happy", "sad", "angry", "fear", "disgust", "surprise")
 
 _INDEX_FROM_NAME = {
     "neutral": 0,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.bundle import ModalitySpec
-from edgeemo.datasets.faces import FACE_LABELS, FaceImages, read_ferplus
+from edgeemo.datasets.faces import FaceImages, read_ferplus
+from edgeemo.datasets.labels import LABELS
 from edgeemo.datasets.speech import SpeechCorpus, read_speech
-from edgeemo.datasets.text import LABELS as TEXT_LABELS
 from edgeemo.datasets.text import READERS, TextRows
 from edgeemo.evaluation.layout import FACES, SPEECH, Layout
 from edgeemo.evaluation.windows import Rows, WindowBatch, face_windows, speech_windows, text_windows
@@ -78,6 +78,6 @@ def open_source(layout: Layout, folder: Path, split: str) -> Source:
         return Source(corpus, corpus.labels, corpus.label_index)
     if layout.kind == FACES:
         faces = read_ferplus(folder, split)
-        return Source(faces, FACE_LABELS, faces.label)
+        return Source(faces, LABELS, faces.label)
     texts = READERS[layout.corpus](folder, split)
-    return Source(texts, TEXT_LABELS, texts.labels)
+    return Source(texts, LABELS, texts.labels)

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from edgeemo.datasets.faces import read_ferplus
-from edgeemo.datasets.speech import LABELS, SPEECH_CORPORA
+from edgeemo.datasets.labels import LABELS
+from edgeemo.datasets.speech import SPEECH_CORPORA
 from edgeemo.datasets.text import READERS
 from edgeemo.features.face import normalize_face
 from edgeemo.features.text import TextSpec, tokenize, word_ids

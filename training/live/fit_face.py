@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from edgeemo.datasets.faces import FACE_LABELS, FaceImages, read_ferplus
+from edgeemo.datasets.faces import FaceImages, read_ferplus
+from edgeemo.datasets.labels import LABELS
 from edgeemo.errors import TrainingError
 from edgeemo.features.face import normalize_face
 from edgeemo.training.augment.face import augment_faces
@@ -142,7 +143,7 @@ def measure_faces(classifier: torch.nn.Module, faces: FaceImages) -> Metrics:
         guess = scores.argmax(axis=1)
         recalls = {
             f"recall{suffix}.{name}": float((guess[truth == index] == index).mean())
-            for index, name in enumerate(FACE_LABELS)
+            for index, name in enumerate(LABELS)
             if bool((truth == index).any())
         }
         metrics[f"uar{suffix}"] = float(np.mean(list(recalls.values())))

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from edgeemo.datasets.text import LABELS, READERS, TextRows
+from edgeemo.datasets.labels import LABELS
+from edgeemo.datasets.text import READERS, TextRows
 from edgeemo.errors import TrainingError
 from edgeemo.features.text import TextSpec, tokenize, word_ids
 from edgeemo.training.augment.text import TextNoise, crop_words, damage_words

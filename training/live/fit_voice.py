@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 
-from edgeemo.datasets.speech import LABELS, SPEECH_CORPORA
+from edgeemo.datasets.labels import LABELS
+from edgeemo.datasets.speech import SPEECH_CORPORA
 from edgeemo.errors import TrainingError
 from edgeemo.features.audio import LogMelSpec
 from edgeemo.training.augment.voice import mask_frames, tilt_frames, warp_frames

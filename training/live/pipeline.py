@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgeemo.datasets.speech import LABELS
+from edgeemo.datasets.labels import LABELS
 from edgeemo.errors import TrainingError
 from edgeemo.training.live.features import (
     FeatureBank,

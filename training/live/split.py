@@ -20,4 +20,4 @@ def trunk_rows(count: int) -> NDArray[np.bool_]:
     Returns:
         (count,) True where the row belongs to the trunk alone.
     """
-    return np.arange(count) % EVERY == 0
+    return np.equal(np.arange(count) % EVERY, 0)
