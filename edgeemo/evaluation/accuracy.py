@@ -205,5 +205,5 @@ def _notes(truth: NDArray[np.int64], labels: Sequence[str]) -> tuple[str, ...]:
     if absent:
         notes.append(f"not in this data, so not in the means over classes: {', '.join(absent)}")
     if few:
-        notes.append(f"rare here, so their recall is rough: {', '.join(few)}")
+        notes.append(f"few items, so a rough recall: {', '.join(few)}")
     return tuple(notes)
