@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeemo.errors import BackendError, InputError, MissingDependencyError
 from edgeemo.runtimes.base import Array, Runner, Shape, TensorSpec
+from edgeemo.runtimes.machine import needs_exact_int8
 
 CPU_PROVIDER = "CPUExecutionProvider"
 BACKEND_OF_PROVIDER = {CPU_PROVIDER: "cpu", "CUDAExecutionProvider": "cuda"}
@@ -101,9 +102,9 @@ class OrtRunner(Runner):
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Weights are signed bytes, and on x86 without VNNI the fast products with unsigned activations
-        # saturate; this takes the exact ones there and changes nothing elsewhere.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if needs_exact_int8():
+            # Only there: with VNNI the fast products are exact, and this would double their time.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = FATAL
         options.enable_cpu_mem_arena = arena
         self._errors = _onnxruntime_errors()

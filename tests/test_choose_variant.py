@@ -19,7 +19,7 @@ from edgeemo.errors import BackendError, InputError, SubsetError
 from edgeemo.runtimes import OrtRunner, Runner, VariantChoice, open_engine, open_stem
 from edgeemo.runtimes.cache import cache_folder, fact_path, read_fact, write_fact
 from edgeemo.runtimes.choose import choose_variant, fastest, time_interleaved, typical_feed
-from edgeemo.runtimes.machine import cpu_model, describe_cpu
+from edgeemo.runtimes.machine import cpu_model, describe_cpu, int8_saturates
 
 
 @pytest.fixture(autouse=True)
@@ -240,3 +240,11 @@ def test_the_cpu_is_named_with_its_instruction_set() -> None:
     assert describe_cpu(arm).startswith("CPU implementer 0x41, CPU part 0xd42, flags ")
     assert describe_cpu("") == ""
     assert cpu_model()
+
+
+def test_int8_is_exact_only_where_the_cpu_would_overflow() -> None:
+    assert int8_saturates("x86_64", "flags : sse2 avx2 fma\n")
+    assert int8_saturates("AMD64", "")  # Windows: not known, so taken for the worse
+    assert not int8_saturates("x86_64", "flags : sse2 avx2 avx512_vnni\n")
+    assert not int8_saturates("x86_64", "flags : sse2 avx2 avx_vnni\n")
+    assert not int8_saturates("aarch64", "Features : fp asimd\n")
