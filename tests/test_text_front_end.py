@@ -151,8 +151,8 @@ def test_spec_survives_json() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "log_mel"}, "expected 'hashed_ngrams'"),
-        ({"extra": 1}, "unknown \\['extra'\\]"),
+        ({"kind": "log_mel"}, "expected a front-end of kind 'hashed_ngrams'"),
+        ({"extra": 1}, "unknown fields \\['extra'\\]"),
         ({"max_words": 0}, "max_words is 0, expected at least 1"),
         ({"word_buckets": "many"}, "word_buckets is 'many'"),
         ({"ngram_max": 2}, "ngram_max is 2, expected at least ngram_min = 3"),

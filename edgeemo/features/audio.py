@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from edgeemo.errors import InputError
+from edgeemo.features.spec import FrontEndSpec
 
-KIND = "log_mel"
 _ROWS = 8  # frames in one matrix product; see mel_power
 _SLICE = 2048  # frames worked on at once, so that an hour of sound does not become gigabytes
 _POWER_FLOOR = 1e-12  # -120 dBFS, below every level that the range can reach
 
 
 @dataclass(frozen=True)
-class LogMelSpec:
+class LogMelSpec(FrontEndSpec):
     """Everything that the numbers of the audio front-end depend on.
 
     Attributes:
@@ -38,6 +37,8 @@ class LogMelSpec:
         mean: mean of every band in dB relative to the level; empty means 0 for all.
         std: standard deviation of every band in dB; empty means 1 for all.
     """
+
+    KIND: ClassVar[str] = "log_mel"
 
     sample_rate_hz: int = 16000
     bands: int = 64
@@ -74,33 +75,6 @@ class LogMelSpec:
     def frame_rate_hz(self) -> float:
         """Frames in a second."""
         return self.sample_rate_hz / self.hop
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns a plain dict, ready for a manifest; `from_json` reads it back."""
-        plain = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
-        return {"kind": KIND, **plain}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> LogMelSpec:
-        """Returns the spec that `to_json` wrote.
-
-        Raises:
-            InputError: the kind is another one, a field is unknown or missing, or a value cannot be used.
-        """
-        if plain.get("kind") != KIND:
-            raise InputError(f"expected a front-end of kind {KIND!r}, got {plain.get('kind')!r}")
-        known = {field.name for field in fields(cls)}
-        given = set(plain) - {"kind"}
-        if given != known:
-            raise InputError(
-                f"front-end {KIND!r}: unknown fields {sorted(given - known)}, missing {sorted(known - given)}"
-            )
-        values = {name: plain[name] for name in known}
-        try:
-            values |= {name: tuple(float(value) for value in values[name]) for name in ("mean", "std")}
-            return cls(**values)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"front-end {KIND!r}: {error}") from error
 
 
 class LogMelStream:

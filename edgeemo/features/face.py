@@ -7,18 +7,17 @@ frame. So it runs at a cadence, and in between the face is found again near wher
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import as_file, files
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.errors import InputError, MissingDependencyError
+from edgeemo.features.spec import FrontEndSpec
 
-KIND = "face_crop"
 _CASCADE = "haarcascade_frontalface_default.xml"
 _CASCADE_SIDE = 24  # pixels; the cascade sees no smaller face
 _LOCAL_SIDE = 36  # pixels that the last box is scaled to before the local search
@@ -27,7 +26,7 @@ _SWITCH_AREA = 1.5  # another face takes over where it is this much larger than 
 
 
 @dataclass(frozen=True)
-class FaceSpec:
+class FaceSpec(FrontEndSpec):
     """Everything that the numbers of the video front-end depend on.
 
     The framing defaults make live crops look like FER+ images: on 500 of them, enlarged and padded,
@@ -46,6 +45,8 @@ class FaceSpec:
         contrast_floor: crops are divided by their standard deviation, but by no less than this, grey levels.
     """
 
+    KIND: ClassVar[str] = "face_crop"
+
     size: int = 48
     period_s: float = 0.25
     detect_width: int = 320
@@ -61,34 +62,13 @@ class FaceSpec:
         for name in ("size", "detect_width", "neighbours"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{KIND} needs a whole {name} of at least 1, got {value!r}")
+                raise InputError(f"{self.KIND} needs a whole {name} of at least 1, got {value!r}")
         for name in ("period_s", "refresh_s", "search_s", "min_face", "crop_scale", "contrast_floor"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise InputError(f"{KIND} needs a positive {name}, got {value!r}")
+                raise InputError(f"{self.KIND} needs a positive {name}, got {value!r}")
         if not (isinstance(self.crop_offset, int | float) and abs(self.crop_offset) < 1):
-            raise InputError(f"{KIND} needs a crop_offset between -1 and 1, got {self.crop_offset!r}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns a plain dict, ready for a manifest; `from_json` reads it back."""
-        return {"kind": KIND, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> FaceSpec:
-        """Returns the spec that `to_json` wrote.
-
-        Raises:
-            InputError: the kind is another one, a field is unknown or missing, or a value cannot be used.
-        """
-        if plain.get("kind") != KIND:
-            raise InputError(f"expected a front-end of kind {KIND!r}, got {plain.get('kind')!r}")
-        known = {field.name for field in fields(cls)}
-        given = set(plain) - {"kind"}
-        if given != known:
-            raise InputError(
-                f"front-end {KIND!r}: unknown fields {sorted(given - known)}, missing {sorted(known - given)}"
-            )
-        return cls(**{name: plain[name] for name in known})
+            raise InputError(f"{self.KIND} needs a crop_offset between -1 and 1, got {self.crop_offset!r}")
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,16 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.errors import InputError
-
-KIND = "hashed_ngrams"
+from edgeemo.features.spec import FrontEndSpec
 
 _LONGEST_WORD = 32  # characters; what follows in a longer "word" is noise or an attack
 _CACHED_WORDS = 32_768
@@ -42,7 +41,7 @@ _APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\u0060\u00b4\uff07"), "
 
 
 @dataclass(frozen=True)
-class TextSpec:
+class TextSpec(FrontEndSpec):
     """How words become ids; part of the checkpoint and the bundle, equal in training and live.
 
     The id space is cut into three regions, so that a frequent word never shares a row with an n-gram:
@@ -57,6 +56,8 @@ class TextSpec:
         ngram_min: characters of the shortest n-gram, the word's boundaries ``<`` and ``>`` included.
         ngram_max: characters of the longest n-gram.
     """
+
+    KIND: ClassVar[str] = "hashed_ngrams"
 
     max_words: int = 32
     ids_per_word: int = 14
@@ -81,28 +82,6 @@ class TextSpec:
     def rows(self) -> int:
         """Rows of the embedding table, padding row 0 included."""
         return 1 + self.word_buckets + self.pair_buckets + self.ngram_buckets
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the fields as a plain dict, ``kind`` first."""
-        return {"kind": KIND, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TextSpec:
-        """Returns the spec that `to_json` wrote.
-
-        Raises:
-            InputError: another kind, a missing or unknown field, or a value out of range.
-        """
-        if data.get("kind") != KIND:
-            raise InputError(f"front-end kind is {data.get('kind')!r}, expected {KIND!r}")
-        known = {field.name for field in fields(cls)}
-        given = set(data) - {"kind"}
-        if given != known:
-            raise InputError(
-                f"text front-end: missing {sorted(known - given)}, unknown {sorted(given - known)}; "
-                f"its fields are {sorted(known)}"
-            )
-        return cls(**{name: data[name] for name in known})
 
 
 def tokenize(text: str) -> list[str]:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from edgeemo.affect import valence_arousal
 from edgeemo.bundle import ModalitySpec
 from edgeemo.errors import BundleError, SubsetError
+from edgeemo.features.audio import LogMelSpec
+from edgeemo.features.face import FaceSpec
+from edgeemo.features.text import TextSpec
 from edgeemo.modality import subset_members
 from edgeemo.runtimes.base import Runner
 from edgeemo.session.audio_stream import AudioStream
@@ -28,9 +31,9 @@ from edgeemo.session.text_stream import TextStream
 from edgeemo.session.video_stream import VideoStream
 
 _STREAMS: dict[str, type[AudioStream] | type[VideoStream] | type[TextStream]] = {
-    "log_mel": AudioStream,
-    "face_crop": VideoStream,
-    "hashed_ngrams": TextStream,
+    LogMelSpec.KIND: AudioStream,
+    FaceSpec.KIND: VideoStream,
+    TextSpec.KIND: TextStream,
 }
 _KEPT_LATENCIES = 1000
 _NO_OUTAGES: Mapping[str, Outage] = {}
