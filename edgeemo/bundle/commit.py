@@ -99,7 +99,7 @@ class BundleWriter:
             data: the serialized model.
 
         Raises:
-            ExportError: no room, or no permission; the bundle is as before.
+            ExportError: no room, or no permission; no bundle is damaged.
         """
         return self._add(f"{GRAPHS}/{stem}", ".onnx", data)
 
@@ -107,7 +107,7 @@ class BundleWriter:
         """Writes ``reference.<hash>.safetensors`` and returns its name and entry.
 
         Raises:
-            ExportError: no room, or no permission; the bundle is as before.
+            ExportError: no room, or no permission; no bundle is damaged.
         """
         return self._add("reference", ".safetensors", data)
 
@@ -117,7 +117,7 @@ class BundleWriter:
         The manifest that was there is kept as ``manifest.previous.json`` with all its files.
 
         Raises:
-            ExportError: a file of the manifest is not there, or the disk refuses; the bundle is as before.
+            ExportError: a file of the manifest is not there, or the disk refuses; no bundle is damaged.
         """
         self._require_lock()
         data = json_from_manifest(manifest)
@@ -222,5 +222,5 @@ def _explained(folder: Path) -> Iterator[None]:
         full = reason.errno in (errno.ENOSPC, errno.EDQUOT)
         cause = "no room left on the disk" if full else (reason.strerror or str(reason))
         raise ExportError(
-            f"{folder} cannot be written: {cause}. The bundle there is as it was before"
+            f"{folder} cannot be written: {cause}. No bundle there was damaged"
         ) from None

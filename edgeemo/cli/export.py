@@ -44,14 +44,13 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"bundle": str(report.bundle), **report.to_json()}, indent=1))
         return 0
-    width = max(len(graph.name) for graph in report.graphs)
+    width = max(len(graph.name) for graph in report.graphs) + 1
     print(f"{'':<{width + 7}}variant       kB   deviation   labels changed      ms")
     for graph in report.graphs:
         print(_line(graph, width))
     kept = f", {len(report.kept)} files kept" if report.kept else ""
-    print(
-        f"{report.bundle}: {report.model_id}, {report.total_bytes / 1e6:.1f} MB in {report.seconds:.1f} s{kept}"
-    )
+    size = f"{report.total_bytes / 1e6:.1f} MB"
+    print(f"{report.bundle}: {report.model_id}, {size} in {report.seconds:.1f} s{kept}")
     return 0
 
 

@@ -77,7 +77,7 @@ def _bundle_lines(bundle: Bundle) -> list[str]:
     groups = [*manifest.stems.values(), *manifest.engines.values()]
     variants = sorted({variant for group in groups for variant in group})
     width = max(len(name) for name in names)
-    lines.append(f"{'kB':>{width}}" + "".join(f"{variant:>10}" for variant in variants))
+    lines.append(f"{'size in kB':<{width}}" + "".join(f"{variant:>10}" for variant in variants))
     for name, group in zip(names, groups, strict=True):
         sizes = (
             f"{manifest.files[group[variant]].bytes / 1e3:10.1f}" if variant in group else f"{'-':>10}"

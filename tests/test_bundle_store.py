@@ -1,0 +1,311 @@
+"""Opening, reading and committing bundles: nothing unverified comes out, nothing half-written stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeemo.bundle import (
+    Bundle,
+    BundleWriter,
+    FileEntry,
+    Licence,
+    Manifest,
+    ModalitySpec,
+    Provenance,
+    StemSpec,
+    SubsetSpec,
+    WindowSpec,
+    bytes_from_tensors,
+    json_from_manifest,
+)
+from edgeemo.errors import BundleError, ExportError, InputError, SubsetError
+from edgeemo.modality import all_subsets
+
+ORDER = ("audio", "text")
+
+
+def modality(name: str) -> ModalitySpec:
+    return ModalitySpec(
+        name, {"kind": "made_up"}, 4, WindowSpec(3, 0.5, 1.5), StemSpec(1, 0, 3, "window", (2,), "float32")
+    )
+
+
+def write_bundle(folder: Path, text: str = "first", wait_s: float = 0.0) -> Bundle:
+    """Commits a bundle whose graphs are ``text`` and their own names: the store never looks inside."""
+    with BundleWriter(folder, wait_s=wait_s) as writer:
+        files: dict[str, FileEntry] = {}
+        engines: dict[str, dict[str, str]] = {}
+        stems: dict[str, dict[str, str]] = {}
+        for key in all_subsets(ORDER):
+            for variant in ("fp32", "int8"):
+                name, entry = writer.add_graph(f"{key}.{variant}", f"{text} {key} {variant}".encode() * 50)
+                files[name] = entry
+                engines.setdefault(key, {})[variant] = name
+        for name in ORDER:
+            file, entry = writer.add_graph(f"stem.{name}.fp32", f"{text} stem {name}".encode())
+            files[file] = entry
+            stems[name] = {"fp32": file}
+        arrays = {"logits.audio": np.arange(3, dtype=np.float32)}
+        reference, files_entry = writer.add_reference(bytes_from_tensors(arrays))
+        files[reference] = files_entry
+        return writer.commit(
+            Manifest(
+                model_id=text,
+                family="made_up",
+                labels=("a", "b"),
+                hop_s=0.5,
+                modalities=tuple(map(modality, ORDER)),
+                subsets={key: SubsetSpec(1.0, (0.5, 0.5)) for key in all_subsets(ORDER)},
+                engines=engines,
+                stems=stems,
+                files=files,
+                provenance=Provenance({}, {}, "1", 20, 10),
+                licence=Licence("CC0-1.0", False, "nothing to say"),
+                reference=reference,
+            )
+        )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return write_bundle(tmp_path / "bundle")
+
+
+def engine_file(bundle: Bundle) -> Path:
+    return bundle.engine_path("audio+text", "int8")
+
+
+def test_reading_gives_what_was_written(bundle: Bundle) -> None:
+    again = Bundle.open(str(bundle.path))
+    again.verify()
+    assert again.manifest == bundle.manifest
+    assert again.read_engine("text+audio", "int8") == b"first audio+text int8" * 50
+    assert again.read_stem("text", "fp32") == b"first stem text"
+    assert again.variants("audio") == ("fp32", "int8")
+    assert again.stem_path("audio", "fp32").is_file()
+    np.testing.assert_array_equal(again.reference()["logits.audio"], [0, 1, 2])
+    assert engine_file(again).name.startswith("audio+text.int8.")
+    assert again.report() is None
+
+
+def test_repr_answers_what_is_this(bundle: Bundle) -> None:
+    shown = repr(bundle)
+    for part in ("'first'", "3 engines over audio, text in fp32, int8", "2 labels every 0.5 s", "CC0-1.0"):
+        assert part in shown
+
+
+def test_asking_for_what_is_not_there_lists_what_is(bundle: Bundle) -> None:
+    with pytest.raises(SubsetError, match="unknown modality 'video'; this model has: audio, text"):
+        bundle.read_engine("audio+video", "int8")
+    with pytest.raises(InputError, match="no variant 'fp16'; it has: fp32, int8"):
+        bundle.read_engine("audio", "fp16")
+    with pytest.raises(SubsetError, match="unknown modality 'video'"):
+        bundle.read_stem("video", "fp32")
+    with pytest.raises(InputError, match="the stem of 'text' has no variant 'int8'"):
+        bundle.read_stem("text", "int8")
+    with pytest.raises(BundleError, match=r"'manifest.json' is not listed"):
+        bundle.read_file("manifest.json")
+
+
+def test_a_truncated_file_is_named_with_both_sizes(bundle: Bundle) -> None:
+    place = engine_file(bundle)
+    size = place.stat().st_size
+    os.truncate(place, 17)
+    with pytest.raises(
+        BundleError, match=rf"{re.escape(place.name)}: 17 bytes, the manifest promises {size}"
+    ):
+        Bundle.open(bundle.path)
+    with pytest.raises(BundleError, match=rf"{re.escape(place.name)}: 17 bytes"):
+        bundle.read_engine("audio+text", "int8")
+
+
+def test_a_tampered_file_is_named_with_both_hashes(bundle: Bundle) -> None:
+    place = engine_file(bundle)
+    data = bytearray(place.read_bytes())
+    data[100] ^= 1
+    place.write_bytes(data)
+    opened = Bundle.open(bundle.path)
+    promised = opened.manifest.files[f"graphs/{place.name}"].sha256
+    with pytest.raises(
+        BundleError, match=rf"{re.escape(place.name)}: SHA-256 is [0-9a-f]{{64}}, .* {promised}"
+    ):
+        opened.read_engine("audio+text", "int8")
+    with pytest.raises(BundleError, match=re.escape(place.name)):
+        opened.verify()
+    opened.read_engine("audio+text", "fp32")
+
+
+def test_a_missing_file_is_named(bundle: Bundle) -> None:
+    engine_file(bundle).unlink()
+    with pytest.raises(BundleError, match=rf"{re.escape(engine_file(bundle).name)}: cannot be read"):
+        Bundle.open(bundle.path)
+
+
+def test_links_are_refused_even_with_the_right_contents(bundle: Bundle, tmp_path: Path) -> None:
+    place = engine_file(bundle)
+    outside = tmp_path / "outside.onnx"
+    place.rename(outside)
+    place.symlink_to(outside)
+    with pytest.raises(BundleError, match="is a link; a bundle holds plain files"):
+        Bundle.open(bundle.path)
+    with pytest.raises(BundleError, match="is a link"):
+        bundle.read_engine("audio+text", "int8")
+
+
+def test_a_linked_folder_inside_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    (bundle.path / "graphs").rename(tmp_path / "graphs")
+    (bundle.path / "graphs").symlink_to(tmp_path / "graphs")
+    with pytest.raises(BundleError, match="graphs is a link"):
+        Bundle.open(bundle.path)
+
+
+def test_the_bundle_itself_may_be_reached_through_a_link(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(bundle.path)
+    Bundle.open(tmp_path / "current").verify()
+
+
+def test_a_name_that_leaves_the_folder_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"x")
+    manifest = bundle.path / "manifest.json"
+    name = bundle.manifest.engines["audio"]["fp32"]
+    manifest.write_bytes(manifest.read_bytes().replace(name.encode(), b"../secret"))
+    with pytest.raises(BundleError, match=r"'../secret' is refused"):
+        Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize("what", ["nothing", "file", "empty", "garbage"])
+def test_what_is_no_bundle(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "place"
+    if what == "file":
+        place.write_text("x")
+    elif what != "nothing":
+        place.mkdir()
+    if what == "garbage":
+        (place / "manifest.json").write_bytes(b"\x00\x01")
+    with pytest.raises(BundleError, match=r"no folder|holds no manifest|not JSON"):
+        Bundle.open(place)
+
+
+def test_committing_again_keeps_the_previous_and_collects_the_one_before(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    first = write_bundle(folder, "first")
+    second = write_bundle(folder, "second")
+    assert (folder / "manifest.previous.json").read_bytes() == json_from_manifest(first.manifest)
+    first.verify()
+    third = write_bundle(folder, "third")
+    assert not first.engine_path("audio", "fp32").exists()
+    second.verify()
+    third.verify()
+    assert Bundle.open(folder).manifest.model_id == "third"
+    on_disk = {f"graphs/{place.name}" for place in (folder / "graphs").iterdir()}
+    assert on_disk == {n for b in (second, third) for n in b.manifest.files if n.startswith("graphs/")}
+
+
+def test_the_same_bundle_again_changes_nothing(bundle: Bundle) -> None:
+    def state() -> dict[str, tuple[int, int]]:
+        return {
+            str(place): (place.stat().st_mtime_ns, place.stat().st_ino)
+            for place in bundle.path.rglob("*")
+            if place.is_file() and place.name != ".lock"
+        }
+
+    before = state()
+    write_bundle(bundle.path, "first")
+    assert state() == before
+
+
+def test_foreign_files_stay(bundle: Bundle) -> None:
+    (bundle.path / "graphs" / "notes.txt").write_text("mine")
+    write_bundle(bundle.path, "second")
+    assert (bundle.path / "graphs" / "notes.txt").read_text() == "mine"
+
+
+def test_left_overs_of_a_killed_writer_are_collected(bundle: Bundle) -> None:
+    (bundle.path / "graphs" / "audio.fp32.0123456789ab.onnx.tmp").write_text("half")
+    (bundle.path / "graphs" / "audio.fp32.0123456789ab.onnx").write_text("never committed")
+    write_bundle(bundle.path, "second")
+    assert not list((bundle.path / "graphs").glob("audio.fp32.0123456789ab*"))
+
+
+def test_a_planted_link_is_not_written_through(bundle: Bundle, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (bundle.path / "manifest.json.tmp").symlink_to(victim)
+    write_bundle(bundle.path, "second")
+    assert victim.read_text() == "untouched"
+
+
+def test_a_damaged_file_is_written_anew(bundle: Bundle) -> None:
+    engine_file(bundle).write_bytes(b"damaged")
+    write_bundle(bundle.path, "first")
+    Bundle.open(bundle.path).verify()
+
+
+def test_two_writers_at_once_are_refused(bundle: Bundle) -> None:
+    with BundleWriter(bundle.path), pytest.raises(ExportError, match="is being written by another process"):
+        write_bundle(bundle.path, "second")
+    write_bundle(bundle.path, "second")
+
+
+def test_leaving_without_a_commit_changes_nothing(bundle: Bundle) -> None:
+    with BundleWriter(bundle.path) as writer:
+        writer.add_graph("audio.fp32", b"never committed")
+    again = Bundle.open(bundle.path)
+    again.verify()
+    assert again.manifest == bundle.manifest
+    with pytest.raises(ExportError, match="only inside its `with` block"):
+        writer.add_graph("audio.fp32", b"too late")
+
+
+def test_a_manifest_whose_files_are_not_there_is_refused(bundle: Bundle) -> None:
+    files = {name: dataclasses.replace(entry, bytes=9) for name, entry in bundle.manifest.files.items()}
+    with BundleWriter(bundle.path) as writer, pytest.raises(ExportError, match="nothing was changed"):
+        writer.commit(dataclasses.replace(bundle.manifest, files=files))
+    Bundle.open(bundle.path).verify()
+
+
+@pytest.mark.parametrize("at", [1, 2, 9, 16, 17, 18, 19, 20])
+def test_a_full_disk_leaves_the_old_bundle(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """The disk refuses from the sync number ``at`` on: two for each of 10 files."""
+    synced = 0
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        nonlocal synced
+        synced += 1
+        if synced >= at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ExportError, match="no room left on the disk"):
+        write_bundle(bundle.path, "second")
+    monkeypatch.undo()
+    again = Bundle.open(bundle.path)
+    again.verify()
+    assert again.manifest.model_id in ("first", "second")
+    assert not list(bundle.path.rglob("*.tmp"))
+
+
+def test_a_folder_without_permission(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: object, target: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(target))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(ExportError, match=r"Permission denied\. No bundle there was damaged"):
+        write_bundle(bundle.path, "second")
+    monkeypatch.undo()
+    assert Bundle.open(bundle.path).manifest == bundle.manifest
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "bundle").write_text("a file")
+    with pytest.raises(ExportError, match="cannot be written"):
+        write_bundle(tmp_path / "bundle")
