@@ -111,7 +111,7 @@ class Runner(ABC):
         self.outputs = tuple(outputs)
         self.choice = None
         self._closed = False
-        self._expected = tuple((spec.name, spec.dtype, spec.shape) for spec in self.inputs)
+        self._fitted: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...] = ()
 
     @abstractmethod
     def _run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
@@ -138,29 +138,21 @@ class Runner(ABC):
         """
         if self._closed:
             raise BackendError(f"{self!r} is closed; open the engine again")
-        words: dict[str, int] | None = None
-        fits = len(feed) == len(self._expected)
-        for name, dtype, shape in self._expected:
+        # A live session asks the same shapes hop after hop, so those of the last feed that fitted are
+        # compared first, in a quarter of a microsecond an input.
+        fits = len(feed) == len(self._fitted)
+        for name, dtype, shape in self._fitted:
             array = feed.get(name)
-            # Not every backend refuses another type or a batch that only broadcasts, so all is checked
-            # here, in about a microsecond an input.
-            if not isinstance(array, np.ndarray) or array.dtype != dtype:
+            if array.__class__ is not np.ndarray or array.shape != shape or array.dtype != dtype:
                 fits = False
                 break
-            have = array.shape
-            if have == shape:
-                continue
-            if len(have) != len(shape):
-                fits = False
-                break
-            for number, want in zip(have, shape, strict=True):
-                if number != want:
-                    if words is None:
-                        words = {}
-                    if want.__class__ is not str or words.setdefault(want, number) != number:
-                        fits = False
         if not fits:
-            raise InputError(self._describe_misfit(feed))
+            if problems := self._misfits(feed):
+                takes = "; ".join(map(str, self.inputs))
+                raise InputError(
+                    f"engine {self.engine} ({self.variant}): {'; '.join(problems)}. It takes: {takes}"
+                )
+            self._fitted = tuple((spec.name, spec.dtype, feed[spec.name].shape) for spec in self.inputs)
         return self._run(feed)
 
     def close(self) -> None:
@@ -187,8 +179,8 @@ class Runner(ABC):
         name = f"{type(self).__name__} {self.engine} {self.variant} on {self.backend}{state}"
         return f"<{name}: {takes} -> {gives}>"
 
-    def _describe_misfit(self, feed: Mapping[str, object]) -> str:
-        """Names everything that is wrong with a feed; only called once something is."""
+    def _misfits(self, feed: Mapping[str, object]) -> list[str]:
+        """Names everything that is wrong with a feed."""
         problems = []
         known = {spec.name: spec for spec in self.inputs}
         if extra := sorted(set(feed) - set(known)):
@@ -208,5 +200,4 @@ class Runner(ABC):
                         first, value = words.setdefault(want, (name, number))
                         if value != number:
                             problems.append(f"{want} is {value} in {first} and {number} in {name}")
-        takes = "; ".join(map(str, self.inputs))
-        return f"engine {self.engine} ({self.variant}): {'; '.join(problems)}. It takes: {takes}"
+        return problems

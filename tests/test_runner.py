@@ -87,6 +87,20 @@ def test_a_feed_that_does_not_fit_is_refused_by_name(
     assert "It takes: features.audio float32 (batch, 40, 4); mask.audio" in str(caught.value)
 
 
+def test_a_feed_that_fitted_does_not_let_the_next_one_through(runner: OrtRunner) -> None:
+    assert runner.run(feed(batch=2))["logits"].shape == (2, C)
+    for name, value in (
+        ("mask.audio", np.ones((1, T), np.float32)),
+        ("mask.audio", np.ones((2, T))),
+        ("more", np.ones(1, np.float32)),
+    ):
+        with pytest.raises(InputError, match="It takes"):
+            runner.run({**feed(batch=2), name: value})
+    with pytest.raises(InputError, match="is missing"):
+        runner.run({"features.audio": feed(batch=2)["features.audio"]})
+    assert runner.run(feed(batch=5))["logits"].shape == (5, C)
+
+
 def test_everything_wrong_is_named_at_once(runner: OrtRunner) -> None:
     with pytest.raises(
         InputError, match=r"unknown input other; .*features\.audio is missing; mask\.audio is"
