@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeemo.errors import InputError
-from edgeemo.sensors import Chunk, Drop, drop_chunks, find_drop, parse_drop, split_chunk
+from edgeemo.sensors import Chunk, Drop, drop_chunks, find_drop, parse_drop
 
 RATE = 16000
 
@@ -84,19 +84,3 @@ def test_what_comes_after_a_failure_keeps_its_place_in_time() -> None:
     frames = [Chunk("video", time_s, np.zeros((2, 2, 3), np.uint8)) for time_s in (0.5, 1.5)]
     times = [chunk.time_s for chunk in drop_chunks([sound, *frames], [Drop("audio", 0.2, 1.0)])]
     assert times == [0.0, 0.5, 1.0, 1.5]
-
-
-@pytest.mark.parametrize("size", [1, 160, 1024, 44101])
-def test_chunks_are_split_at_the_same_sample_however_they_were_cut(size: int) -> None:
-    parts = [split_chunk(chunk, 1.25) for chunk in ramp(3.0, size)]
-    before = np.concatenate([part.array for part, _ in parts if part])
-    after = np.concatenate([part.array for _, part in parts if part])
-    np.testing.assert_array_equal(before, np.arange(1.25 * RATE))
-    np.testing.assert_array_equal(after, np.arange(1.25 * RATE, 3 * RATE))
-    assert min(part.time_s for _, part in parts if part) == pytest.approx(1.25, abs=1e-9)
-
-
-def test_frames_and_words_are_not_split() -> None:
-    words = Chunk("text", 2.0, "hello")
-    assert split_chunk(words, 2.0) == (None, words)
-    assert split_chunk(words, 2.1) == (words, None)

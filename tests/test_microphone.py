@@ -17,12 +17,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from edgeemo.errors import InputError, MissingDependencyError, SensorError
+from edgeemo.errors import MissingDependencyError, SensorError
 from edgeemo.sensors import Chunk, Microphone, Patience
 from edgeemo.sensors import microphone as module
-from edgeemo.sensors.audio_blocks import AudioBlocks, SteadyTimes, mono_from_samples
+from edgeemo.sensors.audio_blocks import AudioBlocks, SteadyTimes
 
 TONE_HZ, PLAYED_HZ = 1000, 48000
 PATIENT = Patience(deadline_s=1.0, reopen_s=3.0, open_s=20.0, first_wait_s=0.1, most_wait_s=0.5)
@@ -252,30 +251,6 @@ def test_the_callback_counts_overflows_and_full_queues() -> None:
     assert first.array.tolist() == [1.0] * 50
     assert isinstance(stream.read(), Chunk)
     assert losses == [(2, 0), (0, 1)]
-
-
-@pytest.mark.parametrize(
-    ("samples", "expected"),
-    [
-        (np.array([0.5, -1.0]), [0.5, -1.0]),
-        (np.array([[0.5, 0.0], [1.0, 1.0]], np.float32), [0.25, 1.0]),
-        (np.array([-32768, 16384], np.int16), [-1.0, 0.5]),
-        (np.array([2**30], np.int32), [0.5]),
-        (np.array([0, 128, 192], np.uint8), [-1.0, 0.0, 0.5]),
-    ],
-)
-def test_samples_of_any_kind_become_mono(samples: NDArray[np.generic], expected: list[float]) -> None:
-    mono = mono_from_samples(samples)
-    assert mono.dtype == np.float32
-    assert mono.tolist() == expected
-    assert not np.shares_memory(mono, samples)
-
-
-def test_samples_that_are_no_sound_are_refused() -> None:
-    with pytest.raises(InputError, match=r"shape \(N,\) or \(N, channels\), got \(2, 3, 4\)"):
-        mono_from_samples(np.zeros((2, 3, 4)))
-    with pytest.raises(InputError, match="float or integer samples, got <U1"):
-        mono_from_samples(np.array(["a"]))
 
 
 @pytest.mark.parametrize("speed", [0.9998, 1.0, 1.0002], ids=["slow", "exact", "fast"])

@@ -14,7 +14,7 @@ from edgeemo.errors import EdgeEmoError
 COMMANDS = ("demo", "run", "devices", "export", "inspect", "eval", "bench", "train")
 """In the order of ``--help``; each is a module here with ``add_parser(subparsers)`` and ``run(args)``."""
 
-FINE, FAILED, USAGE = 0, 1, 2
+FAILED, USAGE = 1, 2
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorState, SensorStatus
 from edgeemo.sensors.camera import Camera
 from edgeemo.sensors.captions import Caption, parse_srt, read_srt
 from edgeemo.sensors.devices import Device, DeviceGroup, list_devices
-from edgeemo.sensors.drop import Drop, drop_chunks, find_drop, parse_drop, split_chunk
+from edgeemo.sensors.drop import Drop, drop_chunks, find_drop, parse_drop
 from edgeemo.sensors.media import MediaFile
 from edgeemo.sensors.microphone import Microphone
 from edgeemo.sensors.reader import LiveSensor, Patience
@@ -34,5 +34,4 @@ __all__ = [
     "parse_drop",
     "parse_srt",
     "read_srt",
-    "split_chunk",
 ]

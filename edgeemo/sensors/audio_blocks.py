@@ -18,29 +18,6 @@ sound card drifts as fast; an encoder frame, the smallest piece that can be miss
 and three of them are always seen as a gap."""
 
 
-def mono_from_samples(samples: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Returns float32 mono (N,) in [-1, 1]: the mean of the channels.
-
-    Args:
-        samples: (N,) or (N, channels); floats are taken as they are, integers are scaled by their range.
-
-    Raises:
-        InputError: another shape, or samples that are no numbers.
-    """
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] == 0):
-        raise InputError(f"audio must be of shape (N,) or (N, channels), got {samples.shape}")
-    kind = samples.dtype.kind
-    if kind not in "fiu":
-        raise InputError(f"audio must be float or integer samples, got {samples.dtype}")
-    values = samples.astype(np.float32)  # (N,) or (N, channels), always a copy
-    if kind == "u":
-        half = float(2 ** (8 * samples.dtype.itemsize - 1))
-        values = (values - np.float32(half)) / np.float32(half)
-    elif kind == "i":
-        values /= np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    return values if values.ndim == 1 else values.mean(axis=1, dtype=np.float32)
-
-
 class AudioBlocks:
     """Cuts one stream of audio into chunks and gives them times that never overlap and never go back.
 

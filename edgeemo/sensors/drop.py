@@ -83,19 +83,6 @@ def _surviving(chunk: Chunk, drops: Sequence[Drop]) -> Iterator[Chunk]:
         yield chunk
 
 
-def split_chunk(chunk: Chunk, time_s: float) -> tuple[Chunk | None, Chunk | None]:
-    """Returns what of a chunk was captured before ``time_s`` and what was captured from then on.
-
-    Audio is cut to the sample; frames and words are on one side whole. None stands for nothing.
-    """
-    if not chunk.rate_hz:
-        return (chunk, None) if chunk.time_s < time_s else (None, chunk)
-    first = _index(time_s, chunk, chunk.rate_hz)
-    before = _part(chunk, 0, first, chunk.rate_hz) if first else None
-    after = _part(chunk, first, len(chunk.array), chunk.rate_hz) if first < len(chunk.array) else None
-    return before, after
-
-
 def _cut(chunk: Chunk, drops: Sequence[Drop], rate_hz: int) -> Iterator[Chunk]:
     start = 0
     for drop in sorted(drops, key=lambda d: d.from_s):

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.errors import InputError, MissingDependencyError
+from edgeemo.features.resample import to_mono_float32
 from edgeemo.modality import AUDIO, TEXT, VIDEO
-from edgeemo.sensors.audio_blocks import AudioBlocks, mono_from_samples
+from edgeemo.sensors.audio_blocks import AudioBlocks
 from edgeemo.sensors.base import Chunk, SensorState, SensorStatus
 from edgeemo.sensors.captions import Caption, chunks_from_captions, read_srt
 
@@ -244,8 +245,9 @@ class MediaFile:
     def _read_audio(self) -> Iterator[Chunk]:
         blocks = AudioBlocks(self._chunk_s)
         for frame in self._frames(AUDIO):
-            samples = mono_from_samples(_samples_of(frame))
-            if not np.isfinite(samples).all():
+            try:
+                samples = to_mono_float32(_samples_of(frame))
+            except InputError:  # not finite, or far beyond full scale: the decoder met damage
                 self._tracks[AUDIO].damage()
                 continue
             time_s = self._time_of(frame)

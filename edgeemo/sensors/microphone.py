@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.errors import MissingDependencyError, SensorError
+from edgeemo.features.resample import to_mono_float32
 from edgeemo.modality import AUDIO
-from edgeemo.sensors.audio_blocks import SteadyTimes, mono_from_samples
+from edgeemo.sensors.audio_blocks import SteadyTimes
 from edgeemo.sensors.base import Chunk, Clock
 from edgeemo.sensors.reader import Device, Gone, LiveSensor, Patience
 
@@ -125,7 +126,7 @@ class _Stream:
         lost, self._counted = self._lost - self._counted, self._lost
         if lost or overflow:
             self._mic.count_losses(drops=lost, overflows=int(overflow))
-        mono = mono_from_samples(samples)
+        mono = to_mono_float32(samples)
         time_s = self._times.stamp(measured_s, len(mono), lost=overflow or lost > 0)
         return Chunk(AUDIO, time_s, mono, self.rate_hz)
 
