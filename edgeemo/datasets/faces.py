@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from edgeemo.errors import DatasetError, MissingDependencyError
 
-"""The order of every label axis here."""
-
 FERPLUS_COLUMNS = (0, 1, 3, 4, 6, 5, 2)
 """Vote columns of `LABELS`; the file's own order is neutral, happiness, surprise, sadness,
 anger, disgust, fear, contempt, unknown, no face."""

@@ -20,6 +20,8 @@ from edgeemo.features.spec import FrontEndSpec
 
 _CASCADE = "haarcascade_frontalface_default.xml"
 _CASCADE_SIDE = 24  # pixels; the cascade sees no smaller face
+_WHOLE_STEP = 1.25  # ratio of neighbouring scales; the whole frame is searched coarsely
+_LOCAL_STEP = 1.1
 _LOCAL_SIDE = 36  # pixels that the last box is scaled to before the local search
 _LOCAL_REACH = 1.6  # side of the local search region, in boxes
 _SWITCH_AREA = 1.5  # another face takes over where it is this much larger than the one followed
@@ -49,10 +51,10 @@ class FaceSpec(FrontEndSpec):
 
     size: int = 48
     period_s: float = 0.25
-    detect_width: int = 320
+    detect_width: int = 240
     refresh_s: float = 1.0
-    search_s: float = 0.2
-    min_face: float = 0.08
+    search_s: float = 0.4
+    min_face: float = 0.1
     neighbours: int = 4
     crop_scale: float = 1.03
     crop_offset: float = 0.01
@@ -146,7 +148,7 @@ class FaceFinder:
         longer = max(grey.shape)
         scale = min(1.0, self.spec.detect_width / longer)
         smallest = self.spec.min_face * longer * scale
-        boxes = self._detect(_resized(self._cv2, grey, scale), smallest, None, 1.2)
+        boxes = self._detect(_resized(self._cv2, grey, scale), smallest, None, _WHOLE_STEP)
         found = [FaceBox(x / scale, y / scale, side / scale) for x, y, side in boxes]
         if not found:
             return followed
@@ -164,7 +166,7 @@ class FaceFinder:
         bottom = min(height, round(box.top + box.size + reach))
         scale = _LOCAL_SIDE / box.size
         region = _resized(self._cv2, grey[top:bottom, left:right], scale)
-        boxes = self._detect(region, 0.75 * _LOCAL_SIDE, 1.35 * _LOCAL_SIDE, 1.1)
+        boxes = self._detect(region, 0.75 * _LOCAL_SIDE, 1.35 * _LOCAL_SIDE, _LOCAL_STEP)
         found = [FaceBox(left + x / scale, top + y / scale, side / scale) for x, y, side in boxes]
         return min(found, key=lambda other: _distance(other, box), default=None)
 
