@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeemo.bundle import Bundle, Manifest
 from edgeemo.errors import EdgeEmoError, InputError
+from edgeemo.features.resample import to_mono_float32
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
@@ -117,8 +118,6 @@ class Session:
                 session goes on as if they had not been pushed.
             SubsetError: the engines in use take no audio.
         """
-        from edgeemo.features.resample import to_mono_float32
-
         with self._lock:
             stream = self._core.stream("audio")
             mono = to_mono_float32(samples)
