@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from edgeemo.bundle.fields import Fields, parse_json
 from edgeemo.errors import BundleError, EdgeEmoError
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 _DTYPES = {
     "F64": "<f8",
