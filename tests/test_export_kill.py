@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plain_bundle import write_bundle
 
 from edgeemo.bundle import Bundle, BundleWriter, bytes_from_tensors
 from edgeemo.export import Checkpoint, export_bundle
@@ -29,7 +30,7 @@ SEED = 20260
 # Opens two checkpoints once; then, for each line it reads, forks a worker that exports them in turn for
 # ever, and prints the worker's id. The worker is what gets killed, so that no kill pays for imports.
 SERVER = """
-import os, sys
+import os, sys, filelock, onnxruntime
 from edgeemo.export import Checkpoint, export_bundle
 checkpoints = [Checkpoint.open(path) for path in sys.argv[1:3]]
 for line in sys.stdin:
@@ -40,6 +41,24 @@ for line in sys.stdin:
             subsets = sys.argv[4].split(",") if sys.argv[4] else None
             export_bundle(checkpoints[turn % 2], sys.argv[3], subsets=subsets)
             turn += 1
+    print(worker, flush=True)
+    os.waitpid(worker, 0)
+    print("dead", flush=True)
+"""
+
+# The same with workers that commit another bundle again and again: every kill lands in a commit.
+COMMITTER = """
+import os, sys, filelock
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from plain_bundle import write_bundle
+for line in sys.stdin:
+    worker = os.fork()
+    if worker == 0:
+        state = 1000 * int(line)
+        while True:
+            write_bundle(Path(sys.argv[2]), f"state {state}")
+            state += 1
     print(worker, flush=True)
     os.waitpid(worker, 0)
     print("dead", flush=True)
@@ -84,11 +103,9 @@ def _answer_anew(folder: Path) -> None:
 
 
 @contextmanager
-def workers(
-    checkpoints: tuple[Path, Path], out: Path, subsets: str
-) -> Iterator[Callable[[float, int], None]]:
-    """Yields a function that lets a worker export for some seconds and kills it."""
-    command = [sys.executable, "-c", SERVER, *map(str, checkpoints), str(out), subsets]
+def workers(program: str, *arguments: object) -> Iterator[Callable[[float, int], None]]:
+    """Yields a function that lets a worker of a program run for some seconds and kills it."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin
         assert server.stdout
@@ -119,7 +136,7 @@ def kill_many(checkpoints: tuple[Path, Path], out: Path, *, subsets: str, kills:
     one_export_s = export_bundle(opened, out, subsets=names).seconds
     chance = random.Random(SEED)
     seen: set[str] = set()
-    with workers(checkpoints, out, subsets) as run_and_kill:
+    with workers(SERVER, *checkpoints, out, subsets) as run_and_kill:
         for turn in range(kills):
             run_and_kill(chance.uniform(0.0, 2.2 * one_export_s), turn)
             bundle = Bundle.open(out)
@@ -143,6 +160,25 @@ def test_killed_a_few_dozen_times(checkpoints: tuple[Path, Path], tmp_path: Path
     assert not list(out.rglob("*.tmp"))
 
 
+def test_killed_inside_commits(tmp_path: Path) -> None:
+    """Graphs, reference, both manifests and the collection of old files: all that a commit does."""
+    out = tmp_path / "bundle"
+    begun = time.perf_counter()
+    write_bundle(out, "state 0")
+    one_commit_s = time.perf_counter() - begun
+    chance = random.Random(SEED)
+    seen: set[str] = set()
+    with workers(COMMITTER, Path(__file__).parent, out) as run_and_kill:
+        for turn in range(1, 80):
+            run_and_kill(chance.uniform(0.0, 2.0 * one_commit_s), turn)
+            bundle = Bundle.open(out)
+            bundle.verify()
+            state = bundle.manifest.model_id
+            assert bundle.read_engine("audio", "fp32") == f"{state} audio fp32".encode() * 50
+            seen.add(state)
+    assert len(seen) > 8
+
+
 def test_killed_in_a_whole_export(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     kill_many(checkpoints, out, subsets="", kills=4)
@@ -152,7 +188,7 @@ def test_killed_in_a_whole_export(checkpoints: tuple[Path, Path], tmp_path: Path
 
 def test_a_killed_writer_does_not_keep_the_lock(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    with workers(checkpoints, out, "text") as run_and_kill:
+    with workers(SERVER, *checkpoints, out, "text") as run_and_kill:
         run_and_kill(0.05, 0)
     with BundleWriter(out) as writer:
         assert "locked" in repr(writer)

@@ -221,6 +221,4 @@ def _explained(folder: Path) -> Iterator[None]:
     except OSError as reason:
         full = reason.errno in (errno.ENOSPC, errno.EDQUOT)
         cause = "no room left on the disk" if full else (reason.strerror or str(reason))
-        raise ExportError(
-            f"{folder} cannot be written: {cause}. No bundle there was damaged"
-        ) from None
+        raise ExportError(f"{folder} cannot be written: {cause}. No bundle there was damaged") from None
