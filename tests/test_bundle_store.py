@@ -165,9 +165,12 @@ def test_the_same_bundle_again_changes_nothing(bundle: Bundle) -> None:
 
 
 def test_foreign_files_stay(bundle: Bundle) -> None:
-    (bundle.path / "graphs" / "notes.txt").write_text("mine")
+    foreign = [bundle.path / name for name in ("graphs/notes.txt", "graphs/my.onnx", "reference.mine")]
+    for place in foreign:
+        place.write_text("mine")
     write_bundle(bundle.path, "second")
-    assert (bundle.path / "graphs" / "notes.txt").read_text() == "mine"
+    write_bundle(bundle.path, "third")
+    assert [place.read_text() for place in foreign] == ["mine"] * 3
 
 
 def test_left_overs_of_a_killed_writer_are_collected(bundle: Bundle) -> None:

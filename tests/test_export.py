@@ -364,6 +364,23 @@ def test_importing_the_exporter_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_is_named_with_the_command(package: str) -> None:
+    code = (
+        "import sys\n"
+        f"sys.modules[{package!r}] = None\n"
+        "import edgeemo.errors\n"
+        "try:\n"
+        "    from edgeemo.export import export_bundle\n"
+        "    export_bundle('nowhere', 'nowhere')\n"
+        "except edgeemo.errors.MissingDependencyError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert package in done.stdout
+    assert "pip install 'edgeemo[" in done.stdout
+
+
 def test_the_command_line_exports_and_inspects(
     tmp_path: Path, exported: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ GRAPHS = "graphs"
 HASH_DIGITS = 12
 LOCK = ".lock"
 _TEMPORARY = ".tmp"
+_OURS = re.compile(rf".+\.[0-9a-f]{{{HASH_DIGITS}}}\.(onnx|safetensors)(\{_TEMPORARY})?")
 
 
 class BundleWriter:
@@ -166,10 +168,9 @@ class BundleWriter:
             pass
         except (OSError, BundleError, FormatVersionError):
             return
-        for place in (*self.folder.glob(f"{GRAPHS}/*"), *self.folder.glob("*.safetensors*")):
+        for place in (*self.folder.glob(f"{GRAPHS}/*"), *self.folder.glob("reference.*")):
             name = place.relative_to(self.folder).as_posix()
-            ours = place.suffix in (".onnx", ".safetensors", _TEMPORARY)
-            if name not in keep and ours and not place.is_dir():
+            if name not in keep and _OURS.fullmatch(place.name) and not place.is_dir():
                 with suppress(OSError):
                     place.unlink()
 
