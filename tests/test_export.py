@@ -112,6 +112,30 @@ def test_engines_differ_from_the_base(checkpoint: Checkpoint, subset: str) -> No
     assert np.abs(base - expected).max() > 1e-2 * np.abs(expected).max()
 
 
+def test_engines_are_the_unmerged_network_in_torch(exported: Bundle) -> None:
+    """On new windows, with base, common and subset pairs as separate branches; and not the base alone."""
+    torch = pytest.importorskip("torch", reason="needs torch")
+    from edgeemo.training.load import trunk_from_checkpoint
+
+    model = trunk_from_checkpoint(TINY).eval()
+    rng = np.random.default_rng(5)
+    for subset in SUBSETS:
+        members = subset_members(subset)
+        shapes = {m: (32, model.trunk.lengths[m], model.trunk.widths[m]) for m in members}
+        features = {m: rng.normal(size=shape).astype(np.float32) for m, shape in shapes.items()}
+        masks = {m: np.ones(shape[:2], np.float32) for m, shape in shapes.items()}
+        with torch.no_grad():
+            tensors = ({m: torch.from_numpy(a) for m, a in group.items()} for group in (features, masks))
+            arguments = list(tensors)
+            unmerged = model(*arguments)[0].numpy()
+            base = model.trunk(*arguments)[0].numpy()
+        feed = {f"features.{m}": a for m, a in features.items()} | {f"mask.{m}": a for m, a in masks.items()}
+        with OrtRunner(exported.read_engine(subset, "fp32")) as runner:
+            found = runner.run(feed)["logits"]
+        assert np.abs(found - unmerged).max() <= 1e-5 * np.abs(unmerged).max(), subset
+        assert np.abs(found - base).max() > 1e-2 * np.abs(base).max(), subset
+
+
 @pytest.mark.parametrize("variant", ["fp32", "int8"])
 def test_no_engine_knows_an_absent_modality(exported: Bundle, checkpoint: Checkpoint, variant: str) -> None:
     """Neither by name nor by number: no weight of an absent branch is in the graph, transposed or not."""
