@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := dev
 
-.PHONY: demo test check fix bench clean
+.PHONY: demo bundle test check fix bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/edgeemo export samples/checkpoints/live --out runs/demo
 	$(BIN)/edgeemo demo --bundle runs/demo
+
+bundle: $(READY)
+	rm -rf edgeemo/assets/live
+	$(BIN)/edgeemo export samples/checkpoints/live --out edgeemo/assets/live
 
 test: $(READY)
 	$(BIN)/python -m pytest
