@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -95,4 +96,5 @@ def _own_memory() -> Memory:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
     Path(sys.argv[4]).write_text(json.dumps(asdict(child(*sys.argv[1:4]))))

@@ -96,5 +96,9 @@ def markdown(report: Report, machine: Mapping[str, Any], model: Mapping[str, Any
 
 
 def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---", *("---:" for _ in columns[1:])]
+    """Returns the lines of a Markdown table; columns of figures are right-aligned."""
+    rule = []
+    for place in range(len(columns)):
+        cells = [row[place] for row in rows if row[place]]
+        rule.append("---:" if place and all(cell[0] in "-0123456789" for cell in cells) else "---")
     return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]
