@@ -26,7 +26,7 @@ def test_run_prints_one_reading_a_line() -> None:
     assert readings[7]["time_s"] == 4.0
     assert readings[7]["subset"] == "audio+text"
     assert readings[7]["states"]["video"]["state"] == "lost"
-    assert readings[11]["engine"] == "audio+video+text.fp32"
+    assert readings[4]["engine"] == "audio+video+text.fp32"
 
 
 def test_run_reads_words_from_stdin() -> None:
