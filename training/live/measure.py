@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from edgeemo.training.save import Windows, answers
 Array = NDArray[np.float32]
 Priors = Mapping[str, NDArray[np.float64]]
 
+GLIMPSE = "_glimpse"  # a face in one slot of the window, the others empty
 HOP_POSITIONS = 5  # a window every half second of a clip, from when the clip fills one
 
 
@@ -64,6 +65,9 @@ def validation_checks(
             rows = np.flatnonzero(bank.corpus == number)
             if len(rows):
                 checks.append(_corpus_check(name, m, bank, rows, pools[m]))
+            if len(rows) and m == "video":
+                checks.append(_still(checks[-1]))
+                checks[-2] = replace(checks[-2], name=f"{name}{GLIMPSE}")
     rng = np.random.default_rng([seed, 11])
     for subset, prior in priors.items():
         if "+" in subset:
@@ -88,6 +92,15 @@ def _corpus_check(name: str, m: str, bank: FeatureBank, rows: NDArray[np.int64],
         features[at, place], masks[at, place] = bank.features[start:stop], 1.0
     items = np.array([item for item, _, _ in pieces])
     return Check(name, m, Windows({m: features}, {m: masks}), items, bank.targets[rows], bank.labels[rows])
+
+
+def _still(check: Check) -> Check:
+    """Returns the check of one crop with that crop in every slot, as `edgeemo eval` shows a face."""
+    length = check.windows.features["video"].shape[1]
+    features = np.repeat(check.windows.features["video"][:, -1:], length, axis=1)
+    return replace(
+        check, windows=Windows({"video": features}, {"video": np.ones(features.shape[:2], np.float32)})
+    )
 
 
 def _check_from_batch(name: str, batch: Batch) -> Check:

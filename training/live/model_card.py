@@ -106,7 +106,9 @@ def model_card(
             "## Figures on val and dev",
             "",
             "One modality, each corpus by itself. Speech: the probabilities of all 4 s windows of a clip are",
-            "averaged. Faces: one still face fills the window. Texts: rows with exactly one label.",
+            "averaged. Faces: one still face fills the window (ferplus), or one slot of it (glimpse). Texts:",
+            "rows with exactly one label. Faces are calibrated on the crowd's votes, which agree less than the",
+            "majority label suggests: there the model is right more often than it is sure.",
             "",
             *_table(_HEAD, _rows(report, lambda subset: "+" not in subset)),
             "",
@@ -122,7 +124,7 @@ def model_card(
                     (modality, name.replace("_", " "), f"{value:.3f}")
                     for modality, metrics in stems.items()
                     for name, value in metrics.items()
-                    if name != "loss" and "." not in name
+                    if name not in ("loss", "faces") and "." not in name
                 ],
             ),
             "",
@@ -160,7 +162,7 @@ def _rows(report: Mapping[str, Mapping[str, Mapping[str, float]]], wanted: Any) 
     return [
         (
             subset,
-            name.replace("_", " ") if name == "label_matched" else name,
+            name.replace("_matched", "-matched").replace("_glimpse", ", glimpse"),
             f"{figures['n']:.0f}",
             *(
                 f"{figures[key]:.3f}"
