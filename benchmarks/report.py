@@ -62,7 +62,7 @@ def describe_machine() -> dict[str, Any]:
         "processors": cpu_count(),
         "memory_gb": round(memory / 1e9, 1),
         "load_average": None if load is None else round(load, 2),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
         "packages": packages,
     }
