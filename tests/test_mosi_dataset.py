@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_mosi import tiny_table, write_tiny_mosi
 
 from edgeemo.datasets.mosi import MODALITIES, read_mosi
 from edgeemo.errors import DatasetError
-from tiny_mosi import tiny_table, write_tiny_mosi
 
 
 def test_videos_are_sequences_in_segment_order(tmp_path: Path) -> None:

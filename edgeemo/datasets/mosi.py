@@ -154,7 +154,8 @@ def _standardised(values: NDArray[Any], train: NDArray[np.int64]) -> NDArray[np.
     deviation = values[train].std(axis=0, dtype=np.float64)
     varies = deviation > _SMALLEST_DEVIATION
     scaled = (values - mean) / np.where(varies, deviation, 1.0) * varies
-    return scaled.astype(np.float32)
+    standard: NDArray[np.float32] = scaled.astype(np.float32)
+    return standard
 
 
 def _padded(rows: list[NDArray[Any]], length: int, fill: Any = 0) -> NDArray[Any]:
