@@ -20,7 +20,7 @@ from edgeemo.training.lowrank import (  # noqa: E402
     peft_state,
     rows_by_subset,
 )
-from edgeemo.training.mculora import LOW_RANK, MCULoRATrunk  # noqa: E402
+from edgeemo.training.trunks.mculora import LOW_RANK, MCULoRATrunk  # noqa: E402
 
 WIDTHS = {"audio": 5, "video": 4, "text": 6}
 LENGTHS = {"audio": 4, "video": 3, "text": 5}

@@ -10,7 +10,9 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from edgeemo.modality import all_subsets, subset_members  # noqa: E402
 from edgeemo.training.lowrank import AdaptedTrunk, Parts  # noqa: E402
-from edgeemo.training.mculora import LOW_RANK, MCULoRATrunk, orthogonality_loss, sinusoids  # noqa: E402
+from edgeemo.training.trunks.mculora import LOW_RANK, MCULoRATrunk  # noqa: E402
+from edgeemo.training.trunks.separation import orthogonality_loss  # noqa: E402
+from edgeemo.training.trunks.sequence import sinusoids  # noqa: E402
 
 WIDTHS = {"audio": 5, "video": 4, "text": 6}
 LENGTHS = {"audio": 4, "video": 3, "text": 5}

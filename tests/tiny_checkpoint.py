@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeemo.training.lowrank import AdaptedTrunk, LowRankSpec
-from edgeemo.training.mculora import MCULoRATrunk
 from edgeemo.training.save import CheckpointInfo, ModalityPart, RangesOf, Windows, save_checkpoint
+from edgeemo.training.trunks.mculora import MCULoRATrunk
 
 LABELS = ("neutral", "happy", "sad")
 WIDTHS = {"audio": 4, "video": 4, "text": 4}
 LENGTHS = {"audio": 4, "video": 3, "text": 4}
-TRUNK = {"width": 8, "blocks": 1, "heads": 2}
+TRUNK: dict[str, Any] = {"width": 8, "blocks": 1, "heads": 2}
 LOW_RANK = LowRankSpec(ranks=((r"\.(out|fc1|fc2)$", 2), (r"^(inputs|fusion|heads)\.", 1)), scale=2.0)
 WINDOWS = 256
 

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from edgeemo.errors import CheckpointError
+from edgeemo.errors import CheckpointError, TrainingError
 from edgeemo.training.lowrank import COMMON, AdaptedTrunk, LowRankSpec
-from edgeemo.training.mculora import MCULoRATrunk
 from edgeemo.training.trace import WEIGHTS_FILE
+from edgeemo.training.trunks import FAMILIES, build_trunk
 
 
 def trunk_from_checkpoint(checkpoint: Path) -> AdaptedTrunk:
@@ -23,21 +23,26 @@ def trunk_from_checkpoint(checkpoint: Path) -> AdaptedTrunk:
         checkpoint: a folder that `edgeemo.training.save.save_checkpoint` wrote.
 
     Raises:
-        CheckpointError: the folder holds no checkpoint of family ``mculora``, or its tensors do not
+        CheckpointError: the folder holds no checkpoint of one of the `FAMILIES`, or its tensors do not
             fit the trunk that it describes.
     """
     description = _read_json(checkpoint / "checkpoint.json")
-    if description.get("family") != "mculora" or "trunk" not in description:
+    family = description.get("family")
+    if family not in FAMILIES or "trunk" not in description:
         raise CheckpointError(
-            f"{checkpoint} is of family {description.get('family')!r}; only mculora trunks are built here"
+            f"{checkpoint} is of family {family!r}; only these are built here: {', '.join(FAMILIES)}"
         )
     modalities = description["modalities"]
-    trunk = MCULoRATrunk(
-        {entry["name"]: entry["feature_width"] for entry in modalities},
-        {entry["name"]: entry["window"]["length"] for entry in modalities},
-        len(description["labels"]),
-        **description["trunk"],
-    )
+    try:
+        trunk = build_trunk(
+            family,
+            {entry["name"]: entry["feature_width"] for entry in modalities},
+            {entry["name"]: entry["window"]["length"] for entry in modalities},
+            len(description["labels"]),
+            **description["trunk"],
+        )
+    except TrainingError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
     low_rank = description["low_rank"]
     spec = LowRankSpec(
         ranks=tuple(low_rank["ranks"].items()), scale=low_rank["scale"], dropout=low_rank["dropout"]

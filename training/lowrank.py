@@ -26,12 +26,13 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from edgeemo.errors import TrainingError
 from edgeemo.modality import all_subsets, subset_key, subset_members
+from edgeemo.training.answer import Answer
 
 COMMON = "common"
 
 
 class Trunk(Protocol):
-    """What an adapted network must offer; `edgeemo.training.mculora.MCULoRATrunk` is one."""
+    """What an adapted network must offer; `edgeemo.training.trunks.mculora.MCULoRATrunk` is one."""
 
     widths: dict[str, int]
     lengths: dict[str, int]
@@ -158,6 +159,18 @@ class AdaptedTrunk(nn.Module):
         with self._attached(subset, record):
             logits, evidence = self.trunk(features, masks)
         return logits, evidence
+
+    def answer(
+        self,
+        features: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        record: dict[str, Parts] | None = None,
+    ) -> Answer:
+        """Returns all that a trunk of `edgeemo.training.trunks` says, adapters active; see `forward`."""
+        subset = subset_key(features, self.order)
+        with self._attached(subset, record):
+            answer: Answer = self.trunk.answer(features, masks)
+        return answer
 
     @contextmanager
     def _attached(self, subset: str, record: dict[str, Parts] | None) -> Iterator[None]:

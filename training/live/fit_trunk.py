@@ -15,7 +15,8 @@ from edgeemo.training.live.measure import GLIMPSE, Check, Priors, measure_trunk
 from edgeemo.training.live.triples import Batch, Pool, draw_batch, subset_priors
 from edgeemo.training.loop import LoopConfig, Metrics, fit
 from edgeemo.training.lowrank import AdaptedTrunk, Parts, draw_subsets, rows_by_subset
-from edgeemo.training.mculora import LOW_RANK, MCULoRATrunk, orthogonality_loss
+from edgeemo.training.trunks.mculora import LOW_RANK, MCULoRATrunk
+from edgeemo.training.trunks.separation import orthogonality_loss
 
 
 @dataclass(frozen=True)

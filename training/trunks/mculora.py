@@ -5,6 +5,7 @@ For modality m with feature sequence x_m (B, T_m, D_m):
     h = Dropout(Lin_m(x_m)) + positions                 positions: ours, fixed sinusoids
     A = SelfAttention(LN(h));  f = A + MLP(LN(A));  h = h + f       LN: ours, the rest as published
     p_m = masked mean over time of LN(h)                               ours, one label a window
+    p_m = LN(h) where each position gets a label (``per_position``)    as published, for utterances
     hid_m = ReLU(sum_n W_mn p_n + b_m) + p_m
     logits = sum_m (Head_m hid_m + c_m)
 
@@ -18,31 +19,18 @@ all present modalities adds up to the logits minus their mean.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from edgeemo.training.lowrank import LowRankSpec, Parts
+from edgeemo.training.answer import Answer, centred
+from edgeemo.training.lowrank import LowRankSpec
+from edgeemo.training.trunks.sequence import Positions, masked_mean, padding_bias
 
 # Every Linear but Q, K, V: rank 8 inside the blocks, 4 elsewhere.
 LOW_RANK = LowRankSpec(ranks=((r"\.(out|fc1|fc2)$", 8), (r"^(inputs|fusion|heads)\.", 4)))
-
-# Added to the attention scores of padding. Large enough to leave nothing of them in float32 and
-# small enough for float16, whose largest number is 65504.
-PADDING_BIAS = -1e4
-
-
-def sinusoids(length: int, width: int) -> Tensor:
-    """Returns fixed sine and cosine positions, (length, width), as in "Attention is all you need"."""
-    steps = torch.arange(length, dtype=torch.float32)[:, None]
-    rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(1e4) / width))
-    table = torch.zeros(length, width)
-    table[:, 0::2] = torch.sin(steps * rates)
-    table[:, 1::2] = torch.cos(steps * rates[: width // 2])
-    return table
 
 
 class Block(nn.Module):
@@ -64,7 +52,7 @@ class Block(nn.Module):
 
         Args:
             h: (B, T, d).
-            bias: (B, 1, 1, T), 0 for valid positions and `PADDING_BIAS` for padding.
+            bias: (B, 1, 1, T), 0 for valid positions and a large negative number for padding.
         """
         length, width = h.shape[1], h.shape[2]
         qkv = self.qkv(self.norm_attention(h)).reshape(-1, length, 3, self.heads, width // self.heads)
@@ -90,6 +78,8 @@ class MCULoRATrunk(nn.Module):
         heads: attention heads.
         dropout: after the input projections and inside the blocks.
         fusion_dropout: on the pooled vectors; label-matched training pairs are easy, so it is strong.
+        per_position: give each position its own label instead of pooling over time; every modality then
+            has the same length and the same mask.
     """
 
     def __init__(
@@ -103,8 +93,10 @@ class MCULoRATrunk(nn.Module):
         heads: int = 2,
         dropout: float = 0.1,
         fusion_dropout: float = 0.2,
+        per_position: bool = False,
     ) -> None:
         super().__init__()
+        self.per_position = per_position
         self.widths = dict(widths)
         self.lengths = dict(lengths)
         self.inputs = nn.ModuleDict({m: nn.Linear(size, width) for m, size in widths.items()})
@@ -123,14 +115,16 @@ class MCULoRATrunk(nn.Module):
     def forward(
         self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns logits and evidence of the modalities present in ``features``.
+        """Returns logits and evidence of the modalities present in ``features``, as `answer` has them."""
+        answer = self.answer(features, masks)
+        return answer.logits, answer.evidence
+
+    def answer(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Answer:
+        """Returns all that the trunk says about the modalities present in ``features``.
 
         Args:
             features: modality -> (B, T_m, D_m); padding may hold anything finite.
             masks: modality -> (B, T_m), 1 = valid, at least one valid position in each row.
-
-        Returns:
-            logits (B, C), free of any prior; modality -> evidence (B, C), centred over the classes.
         """
         present = [m for m in self.widths if m in features]
         pooled = {m: self.fusion_dropout(self._pooled(m, features[m], masks[m])) for m in present}
@@ -139,50 +133,22 @@ class MCULoRATrunk(nn.Module):
             mixed = sum(
                 (self.fusion[m][n](pooled[n]) for n in present if n != m), self.fusion[m][m](pooled[m])
             )
-            scores[m] = self.heads[m](F.relu(mixed) + pooled[m])  # (B, C)
+            scores[m] = self.heads[m](F.relu(mixed) + pooled[m])  # (B, C) or (B, T, C)
         logits = sum((scores[m] for m in present[1:]), scores[present[0]])
-        evidence = {m: score - score.mean(dim=-1, keepdim=True) for m, score in scores.items()}
-        return logits, evidence
+        return Answer(logits, {m: centred(score) for m, score in scores.items()}, None, {})
+
+    def extra_losses(
+        self, answer: Answer, targets: Tensor, log_prior: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Returns the loss terms that are this family's own: none."""
+        del answer, targets, log_prior
+        return {}
 
     def _pooled(self, m: str, features: Tensor, mask: Tensor) -> Tensor:
-        """Returns p_m, (B, d)."""
-        bias = ((1.0 - mask) * PADDING_BIAS).unsqueeze(1).unsqueeze(1)  # (B, 1, 1, T)
+        """Returns p_m, (B, d), or (B, T, d) with ``per_position``."""
+        bias = padding_bias(mask)
         h = self.positions[m](self.dropout(self.inputs[m](features)))  # (B, T, d)
         for block in self.blocks[m]:
             h = block(h, bias)
-        weights = mask / mask.sum(dim=1, keepdim=True).clamp(min=1.0)
-        return torch.matmul(weights.unsqueeze(1), self.norms[m](h)).squeeze(1)
-
-
-class Positions(nn.Module):
-    """Adds fixed sinusoidal positions; the table is a buffer and is saved with the weights."""
-
-    def __init__(self, length: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("table", sinusoids(length, width))
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Returns h (B, T, d) plus the table (T, d)."""
-        return h + self.table
-
-
-def orthogonality_loss(parts: Mapping[str, Parts], masks: Mapping[str, Tensor]) -> Tensor:
-    """Returns how much the common and the specific pairs of one subset say the same.
-
-    ``mean over m and blocks of || R_mk^T R_m,common ||_F^2 / B^2`` with R (B, d) the masked mean over
-    time of what a pair adds in the last MLP layer of a block (the paper's figure; the form is ours).
-
-    Args:
-        parts: recorded by `AdaptedTrunk.forward`.
-        masks: modality -> (B, T_m) of the same call.
-    """
-    terms: list[Tensor] = []
-    for name, part in parts.items():
-        if not name.endswith(".fc2"):
-            continue
-        mask = masks[name.split(".")[1]]
-        weights = (mask / mask.sum(dim=1, keepdim=True).clamp(min=1.0))[:, None, :]  # (B, 1, T)
-        common = torch.matmul(weights, part.common)[:, 0]  # (B, d)
-        specific = torch.matmul(weights, part.specific)[:, 0]
-        terms.append((specific.T @ common).square().sum() / mask.shape[0] ** 2)
-    return torch.stack(terms).mean()
+        h = self.norms[m](h)
+        return h if self.per_position else masked_mean(h, mask)
