@@ -10,6 +10,7 @@ import pytest
 from live_like import write_live_like
 
 from benchmarks import accuracy, engines, hop, memory
+from benchmarks.readme import README, figures_from_results
 from benchmarks.report import Report, Table, write_report
 from edgeemo.bundle import Bundle
 from edgeemo.features.face import FaceFinder
@@ -81,3 +82,7 @@ def test_accuracy_lists_what_cannot_be_measured(bundle: Bundle, tmp_path: Path) 
     assert figures.rows[0][1] == "2"
     assert "-" in recalls.rows[0]
     assert [row[0] for row in refused.rows] == ["clips"]
+
+
+def test_the_readme_shows_the_committed_results() -> None:
+    assert figures_from_results() in README.read_text("utf-8")
