@@ -66,6 +66,7 @@ def fit(
     evaluate: Callable[[torch.nn.Module], Metrics],
     out: Path,
     progress: Callable[[int, int, Metrics], None] | None = None,
+    stop: Callable[[list[Metrics]], bool] | None = None,
 ) -> FitResult:
     """Trains `model` in place and leaves it with the weights of the best epoch, in eval mode.
 
@@ -81,6 +82,7 @@ def fit(
             `ema_decay` is set.
         out: folder for state and curve.
         progress: called after each epoch with (epochs done, epochs, metrics).
+        stop: asked before each epoch but the first with the curve so far; true ends the run there.
 
     Raises:
         TrainingError: the folder holds the state of another run, or the loss is not finite.
@@ -89,6 +91,8 @@ def fit(
     run = _Run(model, config)
     run.resume(out / "state.pt")
     for epoch in range(run.epoch, config.epochs):
+        if stop is not None and run.history and stop(run.history):
+            break
         torch.manual_seed(config.seed * 100_003 + epoch)
         model.train()
         losses = []
