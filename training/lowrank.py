@@ -165,11 +165,19 @@ class AdaptedTrunk(nn.Module):
         features: Mapping[str, Tensor],
         masks: Mapping[str, Tensor],
         record: dict[str, Parts] | None = None,
+        **context: Tensor,
     ) -> Answer:
-        """Returns all that a trunk of `edgeemo.training.trunks` says, adapters active; see `forward`."""
+        """Returns all that a trunk of `edgeemo.training.trunks` says, adapters active.
+
+        Args:
+            features: as in `forward`.
+            masks: as in `forward`.
+            record: as in `forward`.
+            **context: what the family's ``answer`` takes besides, such as ``speakers``.
+        """
         subset = subset_key(features, self.order)
         with self._attached(subset, record):
-            answer: Answer = self.trunk.answer(features, masks)
+            answer: Answer = self.trunk.answer(features, masks, **context)
         return answer
 
     @contextmanager

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeemo.errors import TrainingError
+from edgeemo.training.answer import Answer
 
 OPSET = 20
 IR_VERSION = 10
@@ -35,11 +36,19 @@ class SubsetGraph(nn.Module):
         self.members = tuple(members)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Returns logits, then the evidence of each member; inputs are features, mask, features, mask..."""
+        """Returns logits, frame logits of a temporal trunk, then the evidence of each member.
+
+        Args:
+            *inputs: features, mask, features, mask...
+        """
         features = dict(zip(self.members, inputs[0::2], strict=True))
         masks = dict(zip(self.members, inputs[1::2], strict=True))
-        logits, evidence = self.trunk(features, masks)
-        return (logits, *(evidence[m] for m in self.members))
+        if not is_temporal(self.trunk):
+            logits, evidence = self.trunk(features, masks)
+            return (logits, *(evidence[m] for m in self.members))
+        answer: Answer = self.trunk.answer(features, masks)
+        frames = () if answer.frame_logits is None else (answer.frame_logits,)
+        return (answer.logits, *frames, *(answer.evidence[m] for m in self.members))
 
 
 class StemGraph(nn.Module):
@@ -56,6 +65,11 @@ class StemGraph(nn.Module):
         return features
 
 
+def is_temporal(trunk: nn.Module) -> bool:
+    """Returns whether a trunk labels the frames of a window besides the window itself."""
+    return bool(getattr(trunk, "temporal", False))
+
+
 def graph_from_trunk(trunk: nn.Module, members: Sequence[str]) -> onnx.ModelProto:
     """Returns the graph of one subset's trunk: inputs and outputs of the engine contract."""
     inputs: list[Tensor] = []
@@ -64,7 +78,8 @@ def graph_from_trunk(trunk: nn.Module, members: Sequence[str]) -> onnx.ModelProt
         length, width = trunk.lengths[m], trunk.widths[m]
         inputs += [torch.zeros(2, length, width), torch.ones(2, length)]
         names += [f"features.{m}", f"mask.{m}"]
-    outputs = ["logits", *(f"evidence.{m}" for m in members)]
+    frames = ["frame_logits"] if is_temporal(trunk) else []
+    outputs = ["logits", *frames, *(f"evidence.{m}" for m in members)]
     return graph_from_module(SubsetGraph(trunk, members), inputs, names, outputs)
 
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from edgeemo.errors import TrainingError
 from edgeemo.training.answer import Answer
 from edgeemo.training.lowrank import LowRankSpec
-from edgeemo.training.trunks import mculora
+from edgeemo.training.trunks import crosstemporal, mculora, redifu
 
 _TRUNKS: dict[str, tuple[type[nn.Module], LowRankSpec]] = {
     "mculora": (mculora.MCULoRATrunk, mculora.LOW_RANK),
+    "crosstemporal": (crosstemporal.CrossTemporalTrunk, crosstemporal.LOW_RANK),
+    "redifu": (redifu.ReDiFuTrunk, redifu.LOW_RANK),
 }
 FAMILIES = tuple(_TRUNKS)
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from edgeemo.training.answer import Answer, centred
 from edgeemo.training.lowrank import LowRankSpec
-from edgeemo.training.trunks.sequence import Positions, masked_mean, padding_bias
+from edgeemo.training.trunks.sequence import Positions, padding_bias, valid_weights
 
 # Every Linear but Q, K, V: rank 8 inside the blocks, 4 elsewhere.
 LOW_RANK = LowRankSpec(ranks=((r"\.(out|fc1|fc2)$", 8), (r"^(inputs|fusion|heads)\.", 4)))
@@ -150,5 +150,7 @@ class MCULoRATrunk(nn.Module):
         h = self.positions[m](self.dropout(self.inputs[m](features)))  # (B, T, d)
         for block in self.blocks[m]:
             h = block(h, bias)
-        h = self.norms[m](h)
-        return h if self.per_position else masked_mean(h, mask)
+        if self.per_position:
+            return self.norms[m](h)
+        weights = valid_weights(mask)
+        return torch.matmul(weights, self.norms[m](h)).squeeze(1)

@@ -40,10 +40,14 @@ def padding_bias(mask: Tensor) -> Tensor:
     return ((1.0 - mask) * PADDING_BIAS).unsqueeze(1).unsqueeze(1)
 
 
+def valid_weights(mask: Tensor) -> Tensor:
+    """Returns (B, 1, T): equal shares of the valid positions, 0 for padding, that sum to 1."""
+    return (mask / mask.sum(dim=1, keepdim=True).clamp(min=1.0)).unsqueeze(1)
+
+
 def masked_mean(h: Tensor, mask: Tensor) -> Tensor:
     """Returns the mean over the valid positions, (B, d), of h (B, T, d) with mask (B, T)."""
-    weights = mask / mask.sum(dim=1, keepdim=True).clamp(min=1.0)
-    return torch.matmul(weights.unsqueeze(1), h).squeeze(1)
+    return torch.matmul(valid_weights(mask), h).squeeze(1)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
