@@ -91,11 +91,11 @@ def markdown(report: Report, machine: Mapping[str, Any], model: Mapping[str, Any
         f"Made by `python -m benchmarks {report.name}`.",
     ]
     for table in report.tables:
-        lines += ["", f"## {table.title}", "", table.note, "", *_rows(table.columns, table.rows)]
+        lines += ["", f"## {table.title}", "", table.note, "", *markdown_table(table.columns, table.rows)]
     return "\n".join(lines) + "\n"
 
 
-def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns the lines of a Markdown table; columns of figures are right-aligned."""
     rule = []
     for place in range(len(columns)):

@@ -53,7 +53,7 @@ TINY = MethodConfig(
     method="mculora",
     trunk={"width": 8, "blocks": 1},
     schedule=Schedule(epochs=3, steps=2, batch=4, patience=0),
-    regularisation=Regularisation(score_slope=1.0),
+    regularisation=Regularisation(feature_noise=0.3, feature_dropout=0.1, score_slope=1.0),
 )
 
 
@@ -96,6 +96,8 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path, data: Data) -> Non
     with pytest.raises(KeyboardInterrupt):
         run_network(network, TINY, 0, data, tmp_path / "broken", progress=kill)
     assert equal(run_network(network, TINY, 0, data, tmp_path / "broken"), whole)
+    for name in ("curve.csv", "ratios.json"):
+        assert (tmp_path / "broken" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
 def test_a_finished_run_is_read_back_and_not_trained_again(tmp_path: Path, data: Data) -> None:
@@ -181,6 +183,22 @@ def test_every_video_draws_its_own_subset(tmp_path: Path, data: Data) -> None:
     assert mixed >= 38
     assert set(seen) == set(SUBSETS)
     assert max(seen.values()) < 3 * min(seen.values())
+
+
+def test_dynamic_ratios_move_and_are_kept_for_a_resumed_run(tmp_path: Path, data: Data) -> None:
+    (network,) = networks_of(TINY, MODALITIES)
+    run_network(network, TINY, 0, data, tmp_path / "dynamic")
+    lines = (tmp_path / "dynamic" / "curve.csv").read_text().splitlines()
+    columns = [place for place, name in enumerate(lines[0].split(",")) if name.startswith("ratio.")]
+    rows = [[float(line.split(",")[place]) for place in columns] for line in lines[1:]]
+    assert len(columns) == len(SUBSETS)
+    assert rows[0] == rows[1] == pytest.approx([1 / 7] * 7)  # one divergence alone has not moved
+    assert sum(rows[2]) == pytest.approx(1)
+    assert max(rows[2]) > 1 / 7 > min(rows[2]) >= 0.05
+    still = replace(TINY, adaptation=Adaptation(dynamic_ratios=False))
+    run_network(network, still, 0, data, tmp_path / "equal")
+    assert not (tmp_path / "equal" / "ratios.json").exists()
+    assert "ratio." not in (tmp_path / "equal" / "curve.csv").read_text()
 
 
 def test_early_stopping_waits_for_both_halves(tmp_path: Path, data: Data) -> None:

@@ -68,8 +68,8 @@ class Regularisation:
         score_slope: targets are ``sigmoid(slope * score)`` where above 0; 0 takes the hard labels.
     """
 
-    feature_noise: float = 0.5
-    feature_dropout: float = 0.3
+    feature_noise: float = 1.0
+    feature_dropout: float = 0.5
     label_smoothing: float = 0.1
     score_slope: float = 0.0
 
@@ -126,6 +126,14 @@ class MethodConfig:
     def adapted(self) -> bool:
         """Whether the trunk carries low-rank adapters."""
         return self.method in FAMILIES
+
+    def identity(self, *, adapted: bool) -> dict[str, Any]:
+        """Returns what a run depends on: not the method's name, and adaptation only with adapters."""
+        settings = self.to_json()
+        del settings["method"]
+        if not adapted:
+            settings["adaptation"] = {"auxiliary": self.adaptation.auxiliary}
+        return settings
 
     def to_json(self) -> dict[str, Any]:
         """Returns every setting as plain data, defaults included."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from edgeemo.errors import TrainingError
 from edgeemo.modality import all_subsets, subset_members
 from edgeemo.training.answer import Answer
 from edgeemo.training.config import MethodConfig
 from edgeemo.training.lowrank import AdaptedTrunk, Parts
-from edgeemo.training.trunks import build_trunk, low_rank_spec
+from edgeemo.training.trunks import build_trunk, low_rank_spec, trunk_options
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,13 @@ def new_network(
     Raises:
         TrainingError: the family does not take one of the options; the message lists them.
     """
+    known = sorted(set(trunk_options(config.family)) - {"per_position", "prompts"})
+    unknown = sorted(set(config.trunk) - set(known))
+    if unknown:
+        raise TrainingError(
+            f"unknown option {', '.join(map(repr, unknown))} at [trunk] of a {config.family} trunk; "
+            f"it has: {', '.join(known)}"
+        )
     torch.manual_seed(seed)
     trunk = build_trunk(
         config.family,

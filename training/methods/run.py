@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgeemo.datasets.mosi import CLASSES, MosiVideos
@@ -75,6 +76,10 @@ def run_network(
 ) -> Record:
     """Trains, resumes or reads back one run.
 
+    ``out`` then holds the curve (``curve.csv``), the predictions of all epochs (``record.npz`` and
+    ``.json``) and the weights of the epoch that is best on all of dev (``weights.safetensors``): those are
+    for use; what is reported is cross-fitted.
+
     Args:
         network: one of `networks_of` the configuration.
         config: all settings.
@@ -89,7 +94,7 @@ def run_network(
     train, dev = data
     identity = {
         "network": asdict(network),
-        "config": config.to_json(),
+        "config": config.identity(adapted=network.adapted),
         "seed": seed,
         "data": f"{_fingerprint(train):08x}{_fingerprint(dev):08x}",
     }
@@ -120,6 +125,10 @@ def run_network(
         out=out,
         progress=progress,
         stop=run.stop,
+    )
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        out / "weights.safetensors",
     )
     parameters = sum(p.numel() for p in trunk_of(model).parameters())
     everything = sum(p.numel() for p in model.parameters())
@@ -159,6 +168,7 @@ class _Run:
         train, dev = data
         self.network, self.config, self.seed, self.out = network, config, seed, out
         self.epoch = 0
+        self.chances: dict[str, float] = {}
         self.began = time.perf_counter()
         self.train = {m: torch.from_numpy(train.features[m]) for m in network.modalities}
         self.mask = torch.from_numpy(train.mask)
@@ -179,12 +189,12 @@ class _Run:
             for subset in (each.modality, full)
             if subset in network.subsets
         ]
-        self.ratios = Ratios(network, config, out / "epochs")
+        self.ratios = Ratios(network, config, out / "ratios.json")
 
     def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[list[tuple[str, Tensor]]]:
         """Yields batches of videos: one subset is drawn for each, videos are grouped by subset."""
         self.epoch, self.began = epoch, time.perf_counter()
-        chances = self.ratios.of_epoch(epoch)
+        chances = self.chances = self.ratios.start_epoch(epoch)
         schedule = self.config.schedule
         waiting: list[int] = []
         for _ in range(schedule.steps):
@@ -234,7 +244,7 @@ class _Run:
     def evaluate(self, model: nn.Module) -> Metrics:
         """Keeps the predictions of this epoch in a file and returns the accuracies on dev."""
         logits = self._predict(model)  # (Q, N, C)
-        self.ratios.update(self.epoch, model, self.train, self.mask)
+        self.ratios.finish_epoch(model, self.train, self.mask)
         seconds = time.perf_counter() - self.began
         path = self._epoch_path(self.epoch)
         path.parent.mkdir(exist_ok=True)
@@ -250,8 +260,8 @@ class _Run:
         }
         rights = (clean.argmax(axis=-1) == self.labels).mean(axis=1)
         metrics |= {subset: float(right) for subset, right in zip(self.network.subsets, rights, strict=True)}
-        if len(self.ratios.of_epoch(self.epoch)) > 1:
-            metrics |= {f"ratio.{name}": q for name, q in self.ratios.of_epoch(self.epoch).items()}
+        if self.ratios.dynamic:
+            metrics |= {f"ratio.{name}": share for name, share in self.chances.items()}
         return metrics
 
     def _predict(self, model: nn.Module) -> NDArray[np.float32]:

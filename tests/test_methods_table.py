@@ -1,0 +1,127 @@
+"""The page of the comparison: every method and subset, sizes of real engines, pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_mosi import write_tiny_mosi
+
+torch = pytest.importorskip("torch", reason="needs torch")
+pytest.importorskip("matplotlib", reason="needs matplotlib")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+pytest.importorskip("onnxscript", reason="needs onnxscript")
+
+from benchmarks.methods.__main__ import main  # noqa: E402
+from benchmarks.methods.results import SUBSETS, Comparison, conditions_by_panel  # noqa: E402
+from benchmarks.methods.tables import best_family, write_tables  # noqa: E402
+from edgeemo.datasets.mosi import MODALITIES, read_mosi  # noqa: E402
+from edgeemo.training.config import MethodConfig, Schedule  # noqa: E402
+from edgeemo.training.methods import method_result, networks_of, run_network  # noqa: E402
+from edgeemo.training.methods.disturb import DISTURBANCES  # noqa: E402
+from edgeemo.training.methods.networks import answer_subset, new_network  # noqa: E402
+from edgeemo.training.methods.size import MethodSize, _engine_bytes, method_size  # noqa: E402
+
+CONFIG = MethodConfig(
+    trunk={"width": 8, "blocks": 1}, schedule=Schedule(epochs=2, steps=1, batch=6, patience=0)
+)
+WIDTHS = {"audio": 5, "video": 4, "text": 6}
+
+
+def compared(folder: Path) -> Comparison:
+    write_tiny_mosi(folder / "data")
+    data = (read_mosi(folder / "data", "train"), read_mosi(folder / "data", "dev"))
+    configs = {
+        method: replace(CONFIG, method=method, family="") for method in ("mculora", "modality_dropout")
+    }
+    results = {
+        method: method_result(
+            method,
+            [
+                {
+                    network.name: run_network(network, config, seed, data, folder / network.name / f"{seed}")
+                    for network in networks_of(config, MODALITIES)
+                }
+                for seed in (0, 1)
+            ],
+            0,
+        )
+        for method, config in configs.items()
+    }
+    sizes = dict.fromkeys(configs, MethodSize(12345, 678, 7, 999, 555))
+    counts = dict.fromkeys(("train_videos", "train_utterances", "dev_videos", "dev_utterances"), 4)
+    return Comparison(configs, (0, 1), results, sizes, 0.6, counts)
+
+
+def test_the_page_has_every_method_and_subset(tmp_path: Path) -> None:
+    comparison = compared(tmp_path)
+    paths = write_tables(comparison, tmp_path / "results", command="the command")
+    assert [path.name for path in paths] == [
+        "methods.md",
+        "methods.json",
+        "subsets.png",
+        "confusion.png",
+        "robustness.png",
+    ]
+    page = paths[0].read_text()
+    assert "the command" in page
+    assert all(f"| {subset} " in page for subset in SUBSETS)
+    assert page.count("| mculora |") >= 8
+    assert "mculora minus (a) modality dropout" in page
+    assert "12,345" in page
+    content = json.loads(paths[1].read_text())
+    figures = content["methods"]["mculora"]["by_seed"]["text"]
+    assert len(figures["accuracy"]) == 2
+    mean = comparison.mean_and_deviation("mculora", "accuracy")[0]
+    assert mean[2] == pytest.approx(np.mean(figures["accuracy"]))
+    assert mean[-1] == pytest.approx(np.mean(mean[:-1]))
+    assert f"{100 * mean[2]:.1f} ±" in page
+    assert best_family(comparison) == "mculora"
+
+
+def test_missing_rates_go_from_all_to_single_modalities(tmp_path: Path) -> None:
+    comparison = compared(tmp_path)
+    rates = comparison.at_missing_rates("mculora", "accuracy")
+    mean = comparison.mean_and_deviation("mculora", "accuracy")[0]
+    assert len(rates) == 7
+    assert min(mean) <= min(rates) <= max(rates) <= max(mean)
+    assert sum(len(panel) for panel in conditions_by_panel().values()) == len(DISTURBANCES)
+
+
+def test_the_command_needs_finished_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "zeros.toml").write_text('method = "zeros"\n[trunk]\nwidths = 3\n')
+    write_tiny_mosi(tmp_path / "data")
+    words = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--configs", str(tmp_path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["methods", *words, "--methods", "zeros", "--seeds", "0", "--threads", "1"])
+        assert main() == 1
+    assert "unknown option 'widths'" in capsys.readouterr().err
+
+
+def test_an_engine_of_a_subset_has_its_adapters_merged() -> None:
+    config = replace(CONFIG, method="mculora")
+    (network,) = networks_of(config, MODALITIES)
+    model = new_network(network, config, widths=WIDTHS, length=7, classes=2, seed=0).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".b"):
+                parameter.normal_()
+    plain, small = _engine_bytes(model, "text")
+    features = {"text": torch.randn(2, 7, 6)}
+    mask = torch.ones(2, 7)
+    expected = answer_subset(model, network, "text", features, mask).logits.detach().numpy()
+    feed = {"features.text": features["text"].numpy(), "mask.text": mask.numpy()}
+    for engine, tolerance in ((plain, 1e-4), (small, 0.1)):
+        session = onnxruntime.InferenceSession(engine, providers=["CPUExecutionProvider"])
+        (logits,) = session.run(["logits"], feed)
+        assert np.abs(logits - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def test_the_size_of_one_network_for_all_subsets() -> None:
+    wide = replace(CONFIG, method="zeros", family="", trunk={"width": 48, "blocks": 1})
+    size = method_size(wide, WIDTHS, 7)
+    assert (size.engines, size.adapter_parameters) == (1, 0)
+    assert size.fp32_bytes > 4 * size.parameters > 2 * size.int8_bytes
