@@ -10,41 +10,64 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeemo.bundle import Bundle
-    from edgeemo.errors import EdgeEmoError
+    from edgeemo.errors import (
+        BackendError,
+        BundleError,
+        EdgeEmoError,
+        InputError,
+        MissingDependencyError,
+        SensorError,
+        SessionClosedError,
+        SubsetError,
+    )
     from edgeemo.sensors import Camera, MediaFile, Microphone, TextQueue
     from edgeemo.sensors.drop import Drop
     from edgeemo.session import NO_SIGNAL, EngineOptions, Reading, Session, Settings, State
 
 _HOMES = {
-    "NO_SIGNAL": "edgeemo.session",
+    "BackendError": "edgeemo.errors",
     "Bundle": "edgeemo.bundle",
+    "BundleError": "edgeemo.errors",
     "Camera": "edgeemo.sensors",
     "Drop": "edgeemo.sensors.drop",
     "EdgeEmoError": "edgeemo.errors",
     "EngineOptions": "edgeemo.session",
+    "InputError": "edgeemo.errors",
     "MediaFile": "edgeemo.sensors",
     "Microphone": "edgeemo.sensors",
+    "MissingDependencyError": "edgeemo.errors",
+    "NO_SIGNAL": "edgeemo.session",
     "Reading": "edgeemo.session",
+    "SensorError": "edgeemo.errors",
     "Session": "edgeemo.session",
+    "SessionClosedError": "edgeemo.errors",
     "Settings": "edgeemo.session",
     "State": "edgeemo.session",
+    "SubsetError": "edgeemo.errors",
     "TextQueue": "edgeemo.sensors",
 }
 
 __version__ = "0.1.0"
 __all__ = [
     "NO_SIGNAL",
+    "BackendError",
     "Bundle",
+    "BundleError",
     "Camera",
     "Drop",
     "EdgeEmoError",
     "EngineOptions",
+    "InputError",
     "MediaFile",
     "Microphone",
+    "MissingDependencyError",
     "Reading",
+    "SensorError",
     "Session",
+    "SessionClosedError",
     "Settings",
     "State",
+    "SubsetError",
     "TextQueue",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,10 @@ def test_demo_prints_a_timeline() -> None:
         (("run", "--drop", "video@3-5"), 2, "--media"),
         (("run", "--mic", "none", "--camera", "none"), 2, "every sensor is switched off"),
         (("run", "--media", str(RECORDING), "--bundle", "nowhere"), 1, "nowhere"),
-        (("run", "--media", str(RECORDING), "--subset", "smell"), 1, "this model has"),
+        (("run", "--media", str(RECORDING), "--subset", "smell"), 2, "this model has"),
+        (("run", "--media", str(RECORDING), "--mic", "3"), 2, "leave --mic"),
+        (("run", "--seconds", "-1"), 2, "positive number of seconds"),
+        (("run", "--seconds", "nan"), 2, "positive number of seconds"),
         (("dance",), 2, "invalid choice"),
     ],
 )
@@ -76,3 +80,27 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert json.loads(done.stdout)["time_s"] == 0.5
     assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_our_signs_is_no_error() -> None:
+    command = [sys.executable, "-m", "edgeemo", "demo"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "28 readings" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "edgeemo", "demo"]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_version() -> None:
+    assert edgeemo("--version").stdout.startswith("edgeemo 0.")

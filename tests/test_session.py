@@ -17,8 +17,7 @@ from edgeemo.errors import InputError, SubsetError
 from edgeemo.sensors import MediaFile
 from edgeemo.sensors.base import Chunk, Sensor, SensorStatus
 from edgeemo.sensors.drop import parse_drop
-from edgeemo.session import NO_SIGNAL, EngineOptions, Reading, Session, Settings, State
-from edgeemo.session import session as session_module
+from edgeemo.session import NO_SIGNAL, EngineOptions, Reading, Session, Settings, State, snapshot
 
 FP32 = EngineOptions(variant="fp32")
 
@@ -293,7 +292,7 @@ def test_sources_that_exclude_each_other() -> None:
 
 
 def test_the_licence_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    session_module._noticed.clear()
+    snapshot._said.clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             Session(engines=FP32).close()

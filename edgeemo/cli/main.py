@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from edgeemo.errors import EdgeEmoError
+from edgeemo import __version__
+from edgeemo.errors import EdgeEmoError, SubsetError
 
 COMMANDS = ("demo", "run", "devices", "export", "inspect", "eval", "bench", "train")
 """In the order of ``--help``; each is a module here with ``add_parser(subparsers)`` and ``run(args)``."""
@@ -24,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Emotion recognition on the device that keeps working when sensors fail.",
         epilog="Exit codes: 0 fine, 1 failed, 2 usage.",
     )
+    parser.add_argument("--version", action="version", version=f"edgeemo {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="say why each choice was made")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
@@ -37,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: words after ``edgeemo``; None takes those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a sign shows "?"
+            stream.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
@@ -44,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = importlib.import_module(f"edgeemo.cli.{args.command}")
     try:
         return int(command.run(args))
+    except SubsetError as error:
+        print(f"edgeemo {args.command}: {error}", file=sys.stderr)
+        return USAGE
     except EdgeEmoError as error:
         print(f"edgeemo {args.command}: {error}", file=sys.stderr)
         return FAILED
@@ -52,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain about it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"edgeemo {args.command}: {error}", file=sys.stderr)
         return FAILED
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from edgeemo.errors import InputError
 from edgeemo.sensors.drop import Drop, parse_drop
@@ -40,3 +41,14 @@ def drop(text: str) -> Drop:
         return parse_drop(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def seconds(text: str) -> float:
+    """Parses a positive number of seconds for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return value

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from edgeemo.cli.main import USAGE
-from edgeemo.cli.options import add_engine_options, drop, engine_options
+from edgeemo.cli.options import add_engine_options, drop, engine_options, seconds
 from edgeemo.cli.timeline import print_readings
 from edgeemo.sensors import Camera, MediaFile, Microphone, Sensor, StdinText
 from edgeemo.session import Session
@@ -17,9 +17,9 @@ from edgeemo.session import Session
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
     parser = subparsers.add_parser("run", help="readings from live sensors or from a recording")
-    parser.add_argument("--mic", default="default", help="number or part of the name; none switches it off")
-    parser.add_argument("--camera", default="default", help="number, path or URL; none switches it off")
-    parser.add_argument("--text", choices=("stdin", "none"), default="none", help="where words come from")
+    parser.add_argument("--mic", help="number or part of the name; none switches it off")
+    parser.add_argument("--camera", help="number, path or URL; none switches it off")
+    parser.add_argument("--text", choices=("stdin", "none"), help="where words come from (default none)")
     parser.add_argument("--media", metavar="FILE", help="replay a recording instead of live sensors")
     parser.add_argument(
         "--drop",
@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="MODALITY@FROM-TO",
         help="take a sensor of the recording away between two times in seconds; repeatable",
     )
-    parser.add_argument("--seconds", type=float, help="stop after this many seconds of readings")
+    parser.add_argument("--seconds", type=seconds, help="stop after this many seconds of readings")
     add_engine_options(parser)
 
 
@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints readings until the recording ends, ``--seconds`` are over, or Ctrl-C."""
     if args.drop and not args.media:
         return _usage("--drop rehearses failures of a recording; give one with --media")
+    if args.media and (args.mic or args.camera or args.text):
+        return _usage("--media replays a recording; leave --mic, --camera and --text away with it")
     media = MediaFile(args.media) if args.media else None
     sensors = [] if media else _sensors(args)
     if media is None and not sensors:
@@ -67,7 +69,7 @@ def _sensors(args: argparse.Namespace) -> list[Sensor]:
     return sensors
 
 
-def _number_or_name(text: str) -> int | str | None:
-    if text == "default":
+def _number_or_name(text: str | None) -> int | str | None:
+    if text is None or text == "default":
         return None
     return int(text) if text.isdigit() else text

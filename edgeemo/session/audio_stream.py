@@ -49,16 +49,15 @@ class AudioStream(Stream):
 
     def reset(self) -> None:
         """Starts again as if nothing had ever been pushed."""
-        self.newest_s: float | None = None
-        self.skipped = 0
+        self.newest_s, self.patience_s = None, 0.0
         self._last_push_s: float | None = None
         self._begin(0.0, rate_hz=0)
 
     def _begin(self, anchor_s: float, *, rate_hz: int) -> None:
-        self._anchor_s, self._rate_hz = anchor_s, rate_hz
-        self._pushed = 0  # samples at the source's rate since the anchor
         rate = self._front_end.sample_rate_hz
         self._resampler = Resampler(rate_hz, rate) if rate_hz and rate_hz != rate else None
+        self._anchor_s, self._rate_hz = anchor_s, rate_hz
+        self._pushed = 0  # samples at the source's rate since the anchor
         self._mel.reset()
         self._blocks.reset()
         self._window.clear()
@@ -81,8 +80,7 @@ class AudioStream(Stream):
                 goes back; the stream is unchanged.
         """
         check_samples(samples)
-        if rate_hz <= 0:
-            raise InputError(f"audio: the sample rate must be a positive number of Hz, got {rate_hz}")
+        check_rate(rate_hz)
         check_time(self.modality, time_s, self._last_push_s)
         if self._last_push_s is None or rate_hz != self._rate_hz:
             self._begin(time_s, rate_hz=rate_hz)
@@ -140,7 +138,7 @@ class AudioStream(Stream):
             return Usability(State.QUIET, "exact zeros: the device delivers no sound")
         if loudest < self._settings.audio_quiet_dbfs:
             limit = self._settings.audio_quiet_dbfs
-            return Usability(State.QUIET, f"silence: {loudest:.0f} dBFS, sound begins at {limit:.0f}")
+            return Usability(State.QUIET, f"silence: {loudest:.1f} dBFS, sound begins at {limit:.1f}")
         return USABLE
 
     def _recent_levels(self) -> list[tuple[float, float]]:
@@ -169,6 +167,16 @@ class AudioStream(Stream):
 
     def _newest_slot(self) -> int:
         return self._blocks.taken * self._spec.stem.features_per_block - 1
+
+
+def check_rate(rate_hz: int) -> None:
+    """Refuses what is not a positive whole number of samples a second.
+
+    Raises:
+        InputError: with the value.
+    """
+    if isinstance(rate_hz, bool) or not isinstance(rate_hz, int | np.integer) or rate_hz <= 0:
+        raise InputError(f"audio: rate_hz must be a positive whole number of Hz, got {rate_hz!r}")
 
 
 def _level(samples: Float32) -> tuple[float, float]:

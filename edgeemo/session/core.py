@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,9 +122,12 @@ class Core:
         for name, stream in self.streams.items():
             if not self._judges[name].muted:
                 stream.advance(at_s)
-            states[name] = self._judges[name].judge(at_s, outages.get(name))
+            missing = Outage(State.ABSENT, stream.unavailable) if stream.unavailable else None
+            states[name] = self._judges[name].judge(at_s, missing or outages.get(name))
         live = [name for name, status in states.items() if status.state is State.LIVE]
         subset = choose_subset(live, tuple(self.snapshot.engines))
+        for name in set(live) - set(subset_members(subset) if subset else ()):
+            states[name] = replace(states[name], why="live, but no engine here takes it with the others")
         reading = self._recognize(subset, at_s, states) if subset else self._no_signal(at_s, states)
         self.swaps += subset != self._subset and self.hops > 0
         self._subset = subset
@@ -163,7 +167,11 @@ class Core:
             mood_probabilities={} if mood is None else _named(labels, mood),
             valence=None if affect is None else affect[0],
             arousal=None if affect is None else affect[1],
-            evidence={name: _named(labels, answers[f"evidence.{name}"][0]) for name in members},
+            evidence={
+                name: _named(labels, answers[key][0])
+                for name in members
+                if (key := f"evidence.{name}") in answers
+            },
             subset=subset,
             age_s=max(ages, default=None),
             engine=f"{subset}.{engine.variant}",

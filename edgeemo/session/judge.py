@@ -69,7 +69,7 @@ class Judge:
             return outage.state, outage.why
         if newest_s is None:
             return State.ABSENT, "no data yet"
-        if at_s - newest_s >= self._deadline_s:
+        if at_s - newest_s >= max(self._deadline_s, self._stream.patience_s):
             return State.LOST, f"no data for {at_s - newest_s:.1f} s"
         usability = self._stream.usability(at_s)
         if usability.state is State.LIVE:

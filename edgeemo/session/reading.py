@@ -25,7 +25,8 @@ class Reading:
         mood_probabilities: label -> probability of the mood; empty where there is none.
         valence: -1 (unpleasant) to 1 (pleasant); None without a signal or for labels without coordinates.
         arousal: -1 (calm) to 1 (excited); None as valence.
-        evidence: modality -> label -> its share of the logits, for each modality that was used.
+        evidence: modality -> label -> its share of the logits, for each modality that was used; empty
+            where the network does not say.
         subset: the modalities that were used, such as ``"audio+video"``; None without a signal.
         age_s: age of the oldest of the newest data of each modality used; None without a signal.
         engine: name and variant of the engine that ran, such as ``"audio+video.int8"``; None without.

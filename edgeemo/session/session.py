@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,29 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.bundle import Bundle, Manifest
-from edgeemo.errors import EdgeEmoError, InputError
+from edgeemo.errors import InputError, MissingDependencyError, SessionClosedError
 from edgeemo.features.resample import to_mono_float32
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
+from edgeemo.session.audio_stream import check_rate
 from edgeemo.session.core import Core
+from edgeemo.session.live import LiveSensors
 from edgeemo.session.reading import Reading
 from edgeemo.session.replay import outages_of_media, replay
 from edgeemo.session.settings import Settings, settings_from_thresholds
 from edgeemo.session.snapshot import EngineOptions, open_snapshot
 from edgeemo.session.states import Outage, State
 from edgeemo.session.stats import SessionStats, latency_percentiles
+from edgeemo.session.stream import MOST_TIME_S, Stream
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-log = logging.getLogger(__name__)
-
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / "live"
 """The bundle that ships inside the package."""
-
-_POLL_S = 0.01
-_noticed: set[str] = set()
 
 
 class Session:
@@ -45,6 +42,10 @@ class Session:
 
     Push: call `push_audio`, `push_frame`, `push_text` with what the application captures and `read` when
     it wants to know. Pull: give sensors or a recording and iterate. Safe to use from several threads.
+
+    Time is capture time in seconds on the session's clock, which starts at 0 and runs in real time. An
+    application may stamp what it pushes with a clock of its own; the session's clock then follows the
+    newest stamp.
 
     Args:
         bundle: a bundle, its folder, or None for the one that ships with edgeemo.
@@ -58,7 +59,7 @@ class Session:
     Raises:
         BundleError: the bundle is incomplete, truncated or tampered with.
         MissingDependencyError: no backend is installed; the message says which extra to install.
-        InputError: both sensors and a recording, or two sensors of one modality.
+        InputError: both sensors and a recording, two sensors of one modality, or drops without a recording.
         InputError, MissingDependencyError: the recording cannot be read.
     """
 
@@ -75,24 +76,31 @@ class Session:
     ) -> None:
         if sensors and media is not None:
             raise InputError("a session takes sensors or a recording, not both")
-        self._sensors = {sensor.modality: sensor for sensor in sensors}
-        if len(self._sensors) != len(sensors):
+        if drops and media is None:
+            raise InputError("drops rehearse the failures of a recording; give one with media=...")
+        by_modality = {sensor.modality: sensor for sensor in sensors}
+        if len(by_modality) != len(sensors):
             raise InputError("a session takes at most one sensor for each modality")
-        self._media = media if media is None or isinstance(media, MediaFile) else MediaFile(media)
-        self._drops = tuple(drops)
-        self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle or DEFAULT_BUNDLE)
-        self._snapshot = open_snapshot(self._bundle, engines or EngineOptions())
-        manifest = self._snapshot.manifest
-        _notice(manifest)
-        self._core = Core(self._snapshot, settings or settings_from_thresholds(manifest.thresholds))
         self._clock = clock
         self._start_s = clock()
-        self._lock = threading.RLock()
-        self._closed = threading.Event()
-        self._started = False
+        self._lead_s = 0.0  # how far the application's time stamps are ahead of our clock
         self._last_read_s = 0.0
         self._late_hops = 0
-        self._rejected: dict[str, int] = {}
+        self._iteration = 0
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        self._live = LiveSensors(by_modality, clock=lambda: self.now_s, push=self._take)
+        self._drops = tuple(drops)
+        self._owns_media = not isinstance(media, MediaFile)
+        self._media = media if media is None or isinstance(media, MediaFile) else MediaFile(media)
+        self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle or DEFAULT_BUNDLE)
+        self._snapshot = open_snapshot(self._bundle, engines or EngineOptions())
+        try:
+            manifest = self._snapshot.manifest
+            self._core = Core(self._snapshot, settings or settings_from_thresholds(manifest.thresholds))
+        except BaseException:
+            self._snapshot.close()
+            raise
 
     @property
     def manifest(self) -> Manifest:
@@ -101,42 +109,51 @@ class Session:
 
     @property
     def now_s(self) -> float:
-        """Seconds on the session's clock, which starts at 0."""
-        return self._clock() - self._start_s
+        """Seconds on the session's clock."""
+        return self._clock() - self._start_s + self._lead_s
 
     def push_audio(self, samples: NDArray[Any], *, rate_hz: int, time_s: float | None = None) -> None:
         """Takes sound that the application captured.
 
         Args:
-            samples: (N,) mono or (N, channels), float in [-1, 1], int16 or int32.
-            rate_hz: samples a second.
+            samples: (N,) mono or (N, channels), float in [-1, 1], int16, int32 or uint8. Pieces of 10 ms
+                to 250 ms serve best: a device is missed after a deadline, or after one and a half of the
+                last piece where that is longer.
+            rate_hz: samples a second, 4000 to 384000.
             time_s: capture time of the first sample on the session's clock; None means that the last
                 one was captured just now (pushes that come faster than that follow each other).
 
         Raises:
-            InputError: the samples are not finite, of another shape or type, or the time goes back; the
-                session goes on as if they had not been pushed.
+            InputError: the samples are not finite, of another shape or type, the rate cannot be used, or
+                the time goes back; the session goes on as if they had not been pushed.
             SubsetError: the engines in use take no audio.
+            SessionClosedError: the session is closed.
         """
         with self._lock:
-            stream = self._core.stream("audio")
+            stream = self._stream("audio")
             mono = to_mono_float32(samples)
+            check_rate(rate_hz)
+            length_s = len(mono) / rate_hz
             if time_s is None:
-                time_s = max(self.now_s - len(mono) / max(rate_hz, 1), stream.newest_s or 0.0)
+                time_s = max(self.now_s - length_s, stream.newest_s or 0.0)
             if not self._core.muted("audio"):
                 stream.push(mono, rate_hz=rate_hz, time_s=time_s)
+                stream.patience_s = 1.5 * length_s
+                self._follow_stamps(stream)
 
     def push_frame(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> None:
         """Takes a picture that the application captured.
 
         Args:
-            frame: (H, W, 3) BGR or (H, W) grey, uint8.
+            frame: (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8.
             time_s: capture time on the session's clock; None means now.
 
         Raises:
             InputError: the frame is of another shape or type, or the time goes back; the session goes
                 on as if it had not been pushed.
+            MissingDependencyError: OpenCV, which finds the faces, is not installed.
             SubsetError: the engines in use take no video.
+            SessionClosedError: the session is closed.
         """
         self._push("video", frame, time_s)
 
@@ -150,16 +167,26 @@ class Session:
         Raises:
             InputError: not a str, or the time goes back; the session goes on as if nothing had come.
             SubsetError: the engines in use take no text.
+            SessionClosedError: the session is closed.
         """
         self._push("text", text, time_s)
 
     def _push(self, modality: str, data: Any, time_s: float | None) -> None:
         with self._lock:
-            stream = self._core.stream(modality)
+            stream = self._stream(modality)
             if time_s is None:
                 time_s = max(self.now_s, stream.newest_s or 0.0)
             if not self._core.muted(modality):
                 stream.push(data, time_s=time_s)
+                self._follow_stamps(stream)
+
+    def _stream(self, modality: str) -> Any:
+        self._check_open()
+        return self._core.stream(modality)
+
+    def _follow_stamps(self, stream: Stream) -> None:
+        """Lets the clock go on from a time stamp that is ahead of it, so that data grows old all the same."""
+        self._lead_s += max(0.0, (stream.newest_s or 0.0) - self.now_s)
 
     def read(self, *, at_s: float | None = None) -> Reading:
         """Returns what can be said now about what was pushed.
@@ -168,26 +195,34 @@ class Session:
             at_s: capture time on the session's clock; None means now. Nothing captured later counts.
 
         Raises:
-            InputError: `at_s` lies before the last reading.
+            InputError: `at_s` lies before the last reading or is not finite.
+            SessionClosedError: the session is closed.
         """
         with self._lock:
+            self._check_open()
             if at_s is None:
-                newest = [s.newest_s for s in self._core.streams.values() if s.newest_s is not None]
-                at_s = max(self.now_s, self._last_read_s, *newest, 0.0)
-            if at_s < self._last_read_s:
+                at_s = max(self.now_s, self._last_read_s)
+            if not self._last_read_s <= at_s < MOST_TIME_S:
                 raise InputError(
-                    f"readings go forward in time: {at_s:.3f} s lies before the last one, "
+                    f"readings go forward in time: {at_s:.3f} s does not follow the last one at "
                     f"{self._last_read_s:.3f} s; call reset() before a new recording"
                 )
+            reading = self._core.read(at_s, self._outages())
             self._last_read_s = at_s
-            return self._core.read(at_s, self._outages())
+            return reading
 
     def reset(self) -> None:
-        """Starts again as if nothing had ever been pushed; what is muted stays muted."""
+        """Starts again as if nothing had ever been captured; what is muted stays muted.
+
+        The clock starts at 0 again, but for live sensors, whose time goes on.
+        """
         with self._lock:
+            self._check_open()
+            self._live.discard()
             self._core.reset()
-            self._last_read_s = 0.0
-            self._start_s = self._clock()
+            if not self._live.sensors:
+                self._last_read_s = self._lead_s = 0.0
+                self._start_s = self._clock()
 
     def mute(self, modality: str) -> None:
         """Switches a modality off: its device is closed and nothing that it saw is used any more.
@@ -197,97 +232,91 @@ class Session:
         """
         with self._lock:
             self._core.mute(modality, True)
-            if modality in self._sensors:
-                self._sensors[modality].close()
+        self._live.close_one(modality)  # outside the lock: a driver may take its time
 
     def unmute(self, modality: str) -> None:
         """Switches a modality on again.
 
         Raises:
             SubsetError: the engines in use have no such modality.
+            SensorError: its device cannot be opened any more; the modality stays muted.
+            SessionClosedError: the session is closed.
         """
         with self._lock:
-            was_muted = self._core.muted(modality)
+            self._check_open()
+            if self._core.muted(modality):
+                self._live.resume(modality)
             self._core.mute(modality, False)
-            if was_muted and self._started and modality in self._sensors:
-                self._sensors[modality].start(lambda: self.now_s)
 
     def __iter__(self) -> Iterator[Reading]:
-        if self._media is not None:
-            self.reset()
-            return replay(
-                self._media,
-                drops=self._drops,
-                hop_s=self.manifest.hop_s,
-                push=self._take,
-                read=lambda at_s: self.read(at_s=at_s),
-            )
-        if not self._sensors:
-            raise InputError(
-                "nothing to iterate over: give the session sensors=[...] or media=..., or push and read()"
-            )
-        return self._follow()
+        """Returns readings, one each hop, until the recording ends or the session is closed.
+
+        A session has one iteration at a time; starting another ends the one before.
+        """
+        with self._lock:
+            if self._media is None and not self._live.sensors:
+                raise InputError(
+                    "nothing to iterate over: give the session sensors=[...] or media=..., or push and read()"
+                )
+            self._iteration += 1
+            if not self._closed.is_set():
+                if self._media is not None:
+                    self.reset()
+                else:
+                    self._live.start(without=self._core.muted)
+            return self._iterate(self._iteration)
+
+    def _iterate(self, iteration: int) -> Iterator[Reading]:
+        """Yields from recording or sensors while this is the newest iteration of an open session."""
+        readings = self._follow() if self._media is None else self._replay(self._media)
+        while not self._closed.is_set() and iteration == self._iteration:
+            try:
+                yield next(readings)
+            except (StopIteration, SessionClosedError):
+                return
+
+    def _replay(self, media: MediaFile) -> Iterator[Reading]:
+        return replay(
+            media,
+            drops=self._drops,
+            hop_s=self.manifest.hop_s,
+            push=self._take,
+            read=lambda at_s: self.read(at_s=at_s),
+        )
 
     def _follow(self) -> Iterator[Reading]:
-        """Yields a reading each hop from live sensors until the session is closed."""
-        self._start_sensors()
         hop_s = self.manifest.hop_s
         for number in itertools.count(int(self.now_s / hop_s) + 1):
             if self.now_s > (number + 1) * hop_s:
-                self._late_hops += 1  # the application or the machine was busy for a whole hop
+                self._late_hops += 1
                 continue
-            while not self._closed.is_set():
-                self._poll_sensors()
-                left_s = number * hop_s - self.now_s
-                if left_s <= 0:
-                    break
-                self._closed.wait(min(_POLL_S, left_s))
-            if self._closed.is_set():
-                return
+            self._live.poll_until(number * hop_s, self._closed)
             yield self.read(at_s=max(number * hop_s, self._last_read_s))
 
-    def _start_sensors(self) -> None:
-        with self._lock:
-            if self._started:
-                return
-            self._started = True
-            for modality, sensor in self._sensors.items():
-                if not self._core.muted(modality):
-                    sensor.start(lambda: self.now_s)
-
-    def _poll_sensors(self) -> None:
-        for modality, sensor in self._sensors.items():
-            for chunk in sensor.poll():
-                try:
-                    self._take(chunk)
-                except EdgeEmoError as error:
-                    # One bad chunk of a live device must not end the session; it is counted and said.
-                    if not self._rejected.get(modality):
-                        log.warning("%s from %s was not used: %s", modality, sensor.name, error)
-                    self._rejected[modality] = self._rejected.get(modality, 0) + 1
-
     def _take(self, chunk: Chunk) -> None:
+        """Takes a chunk of a sensor or recording."""
         if chunk.modality not in self._core.streams:
             return  # a recording may have more than the engines in use take
-        if chunk.modality == "audio":
-            self.push_audio(chunk.array, rate_hz=chunk.rate_hz or 0, time_s=chunk.time_s)
-        else:
-            self._push(chunk.modality, chunk.data, chunk.time_s)
+        with self._lock:
+            stream = self._stream(chunk.modality)
+            if self._core.muted(chunk.modality):
+                return
+            try:
+                if chunk.modality == "audio":
+                    stream.push(chunk.array, rate_hz=chunk.rate_hz, time_s=chunk.time_s)
+                else:
+                    stream.push(chunk.data, time_s=chunk.time_s)
+            except MissingDependencyError:
+                return  # the stream says so in its state, for as long as it lasts
 
     def _outages(self) -> dict[str, Outage]:
         if self._media is not None:
             return outages_of_media(self._media, tuple(self._core.streams))
-        if not self._sensors:
-            return {}
-        outages = {
-            modality: Outage(State.ABSENT, "no sensor was given for it")
-            for modality in self._core.streams
-            if modality not in self._sensors
-        }
-        for modality, sensor in self._sensors.items():
-            status = sensor.status
-            if status.state != "running":
-                outages[modality] = Outage(State(status.state), status.why)
+        outages = self._live.outages()
+        if self._live.sensors:
+            for modality, stream in self._core.streams.items():
+                if modality not in self._live.sensors and stream.newest_s is None:
+                    outages[modality] = Outage(State.ABSENT, "no sensor was given for it")
         return outages
 
     def stats(self) -> SessionStats:
@@ -297,14 +326,14 @@ class Session:
                 **{f"stem.{name}": runner for name, runner in self._snapshot.stems.items()},
                 **self._snapshot.engines,
             }
-            sensors = {name: sensor.status for name, sensor in self._sensors.items()}
+            sensors = {name: sensor.status for name, sensor in self._live.sensors.items()}
             if self._media is not None:
                 sensors = dict(self._media.status)
             return SessionStats(
                 hops=self._core.hops,
                 late_hops=self._late_hops,
                 swaps=self._core.swaps,
-                rejected=dict(self._rejected),
+                rejected=dict(self._live.rejected),
                 latency_ms=latency_percentiles(self._core.latencies_ms),
                 sensors=sensors,
                 engines={
@@ -315,13 +344,16 @@ class Session:
 
     def close(self) -> None:
         """Closes devices, recording and engines; an iteration under way ends. May be called twice."""
-        self._closed.set()
-        for sensor in self._sensors.values():
-            sensor.close()
         with self._lock:
-            if self._media is not None:
+            self._closed.set()
+            if self._media is not None and self._owns_media:
                 self._media.close()
             self._snapshot.close()
+        self._live.close()
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise SessionClosedError("this session is closed; open a new one")
 
     def __enter__(self) -> Self:
         return self
@@ -335,16 +367,8 @@ class Session:
         source = "push"
         if self._media is not None:
             source = self._media.name
-        elif self._sensors:
-            source = "+".join(self._sensors)
+        elif self._live.sensors:
+            source = "+".join(self._live.sensors)
         state = ", closed" if self._closed.is_set() else ""
         engines = ", ".join(f"{subset}.{r.variant}" for subset, r in self._snapshot.engines.items())
         return f"<Session of {self.manifest.model_id!r} from {source}{state}: {engines}>"
-
-
-def _notice(manifest: Manifest) -> None:
-    """Says the licence's notice once in a process."""
-    licence = manifest.licence
-    if licence.non_commercial and manifest.model_id not in _noticed:
-        _noticed.add(manifest.model_id)
-        log.warning("%s (weights: %s)", licence.notice, licence.weights)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgeemo.bundle import Bundle, Manifest
+from edgeemo.bundle import Bundle, Licence, Manifest
 from edgeemo.errors import SubsetError
 from edgeemo.modality import parse_subset, subset_members
 from edgeemo.runtimes.base import Runner
 from edgeemo.runtimes.open import open_engine, open_stem
+
+log = logging.getLogger(__name__)
+
+_said: set[str] = set()  # models whose licence this process has been told of
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ def open_snapshot(bundle: Bundle, options: EngineOptions) -> Snapshot:
     """
     manifest = bundle.manifest
     wanted = list(manifest.engines)
+    if options.subsets == ():
+        raise SubsetError(f"no subset to serve; this bundle has: {', '.join(manifest.engines)}")
     if options.subsets is not None:
         wanted = [parse_subset(subset, manifest.order) for subset in options.subsets]
         missing = [subset for subset in wanted if subset not in manifest.engines]
@@ -90,4 +97,12 @@ def open_snapshot(bundle: Bundle, options: EngineOptions) -> Snapshot:
                 )
             )
         opened.pop_all()
+    _say_licence(manifest.model_id, manifest.licence)
     return Snapshot(manifest, MappingProxyType(stems), MappingProxyType(engines))
+
+
+def _say_licence(model_id: str, licence: Licence) -> None:
+    """Says the notice of a non-commercial licence once in a process."""
+    if licence.non_commercial and model_id not in _said:
+        _said.add(model_id)
+        log.warning("%s (weights: %s)", licence.notice, licence.weights)

@@ -16,7 +16,8 @@ class SessionStats:
 
     Attributes:
         hops: readings made.
-        late_hops: hops that were skipped because the one before took too long.
+        late_hops: hops without a reading because the machine, or the application that takes the
+            readings, was busy past them.
         swaps: times that the subset changed between two readings.
         rejected: modality -> pieces of data from sensors that could not be used.
         latency_ms: ``p50``, ``p95``, ``p99`` of the time that a reading takes, over the last 1000.

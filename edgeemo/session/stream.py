@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -25,6 +24,8 @@ class Usability:
 
 
 USABLE = Usability(State.LIVE, "")
+MOST_TIME_S = 1e11
+"""Seconds; far beyond the time stamps of any clock, and small enough to count samples exactly."""
 
 
 class Stream(ABC):
@@ -36,12 +37,15 @@ class Stream(ABC):
     Attributes:
         modality: its name.
         newest_s: capture time at which the newest data ends, None before the first.
-        skipped: pushes that were not looked at, by design or because they came too late.
+        patience_s: how long to wait for the next data even where the deadline is shorter, because the
+            application pushes in long pieces.
+        unavailable: why no data can be used on this machine at all; empty where it can.
     """
 
     modality: str
-    newest_s: float | None
-    skipped: int
+    newest_s: float | None = None
+    patience_s: float = 0.0
+    unavailable: str = ""
 
     @abstractmethod
     def advance(self, at_s: float) -> None:
@@ -78,7 +82,7 @@ def check_time(modality: str, time_s: float, newest_s: float | None) -> None:
     Raises:
         InputError: the time cannot be used; the stream is unchanged.
     """
-    if not math.isfinite(time_s) or time_s < 0:
+    if not 0 <= time_s < MOST_TIME_S:
         raise InputError(f"{modality}: a capture time must be finite and at least 0 s, got {time_s}")
     if newest_s is not None and time_s < newest_s:
         raise InputError(

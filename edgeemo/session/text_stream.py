@@ -14,6 +14,8 @@ from edgeemo.session.states import State
 from edgeemo.session.stream import USABLE, Stream, Usability, check_time
 from edgeemo.windows import Float32
 
+_KEPT_WINDOWS = 8  # windows of words kept, for readings that lag behind the pushes
+
 
 class TextStream(Stream):
     """What was said in the last `text_ttl_s` seconds as a window of features.
@@ -34,9 +36,8 @@ class TextStream(Stream):
 
     def reset(self) -> None:
         """Starts again as if nothing had ever been pushed."""
-        self.newest_s: float | None = None
-        self.skipped = 0
-        self._words: deque[tuple[float, str]] = deque()
+        self.newest_s, self.patience_s = None, 0.0
+        self._words: deque[tuple[float, str]] = deque(maxlen=_KEPT_WINDOWS * self._front_end.max_words)
         self._forget_before_s = 0.0
         self._current: list[str] = []
         self._current_s: float | None = None
@@ -54,10 +55,6 @@ class TextStream(Stream):
         words = last_words(text, self._front_end.max_words)
         self._words.extend((time_s, word) for word in words)
         self.newest_s = time_s
-        oldest_s = time_s - 2 * self._settings.text_ttl_s
-        while self._words and self._words[0][0] < oldest_s:
-            self._words.popleft()
-            self.skipped += 1
 
     def advance(self, at_s: float) -> None:
         """Runs the stem where words have come or grown too old since the last time."""

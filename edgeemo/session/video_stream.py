@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.bundle.manifest import ModalitySpec
-from edgeemo.features.face import FaceFinder, FaceSpec, crop_face, normalize_face
+from edgeemo.errors import MissingDependencyError
+from edgeemo.features.face import FaceFinder, FaceSpec, check_frame, crop_face, normalize_face
 from edgeemo.runtimes.base import Runner
 from edgeemo.session.settings import Settings
 from edgeemo.session.states import State
@@ -46,37 +47,37 @@ class VideoStream(Stream):
         self._front_end = FaceSpec.from_json(spec.front_end)
         self._spec, self._stem, self._settings = spec, stem, settings
         self._input, self._output = f"input.{spec.name}", f"features.{spec.name}"
-        self._finder = FaceFinder(self._front_end)
+        self._finder: FaceFinder | None = None
         self._window = FeatureWindow(length=spec.window.length, width=spec.feature_width)
         self.reset()
 
     def reset(self) -> None:
         """Starts again as if nothing had ever been pushed."""
-        self.newest_s: float | None = None
-        self.skipped = 0
-        self._finder.reset()
-        self._window.clear()
+        self.newest_s, self.patience_s = None, 0.0
+        self.forget()
         self._looks: list[_Look] = []  # oldest first, bounded by the window
         self._advanced_slot = -1
         self._signature: int | None = None
         self._changed_s = 0.0
 
     def push(self, frame: NDArray[np.uint8], *, time_s: float) -> None:
-        """Takes a frame (H, W, 3) BGR uint8, or (H, W) grey, captured at `time_s`.
+        """Takes a frame (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8, captured at `time_s`.
 
         The first frame of each slot is looked at, the others are skipped.
 
         Raises:
             InputError: the frame is of another type or shape, or the time goes back; the stream is
                 unchanged.
+            MissingDependencyError: faces cannot be found here.
         """
+        check_frame(frame)
         check_time(self.modality, time_s, self.newest_s)
+        finder = self._face_finder()
         slot = math.floor(time_s / self._spec.window.period_s + 1e-6)
         if self._looks and slot <= self._looks[-1].slot:
             self.newest_s = time_s
-            self.skipped += 1
             return
-        box = self._finder.find(frame, time_s)
+        box = finder.find(frame, time_s)
         face = None if box is None else normalize_face(crop_face(frame, box, self._front_end))
         sample = np.ascontiguousarray(frame[::_GRID, ::_GRID])
         signature = zlib.crc32(sample.tobytes())
@@ -134,7 +135,18 @@ class VideoStream(Stream):
     def forget(self) -> None:
         """Empties the window and looks for the face afresh."""
         self._window.clear()
-        self._finder.reset()
+        if self._finder is not None:
+            self._finder.reset()
+
+    def _face_finder(self) -> FaceFinder:
+        """Returns the finder, made for the first frame: a session without frames needs no OpenCV."""
+        if self._finder is None:
+            try:
+                self._finder = FaceFinder(self._front_end)
+            except MissingDependencyError as error:
+                self.unavailable = str(error)
+                raise
+        return self._finder
 
     def _newest_slot(self, at_s: float) -> int:
         return max((look.slot for look in self._looks if look.time_s <= at_s), default=-1)
