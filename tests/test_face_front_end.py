@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeemo.errors import InputError, MissingDependencyError
 from edgeemo.features import face as face_module
-from edgeemo.features.face import FaceBox, FaceFinder, FaceSpec, crop_face, normalize_face
+from edgeemo.features.face import FaceBox, FaceFinder, FaceSpec, check_frame, crop_face, normalize_face
 
 Frames = list[NDArray[np.uint8]]
 
@@ -182,6 +182,8 @@ def test_unusable_frames_are_refused(frame: Any, words: str, finder: FaceFinder)
         finder.find(frame, 0.0)
     with pytest.raises(InputError, match=words):
         crop_face(frame, FaceBox(0, 0, 4))
+    with pytest.raises(InputError, match=words):
+        check_frame(frame)
 
 
 @pytest.mark.parametrize("time_s", [0.9, float("nan"), float("inf")])

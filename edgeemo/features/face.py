@@ -127,7 +127,7 @@ class FaceFinder:
             InputError: another shape or dtype, an empty frame, or a time that is not finite or goes
                 back (call `reset` where a new stream begins). Nothing is forgotten.
         """
-        _check_frame(frame)
+        check_frame(frame)
         if not math.isfinite(time_s) or time_s < self._seen_s:
             raise InputError(
                 f"a frame at {time_s:g} s cannot follow one at {self._seen_s:g} s; "
@@ -186,6 +186,26 @@ class FaceFinder:
         return sorted((int(x), int(y), int(side)) for x, y, side, _ in hits)
 
 
+def check_frame(frame: NDArray[np.uint8]) -> None:
+    """Refuses what is no camera frame: the check that `FaceFinder.find` and `crop_face` begin with.
+
+    It reads no pixel, so it is cheap enough for frames that are then skipped.
+
+    Args:
+        frame: (H, W) or (H, W, 1) grey, (H, W, 3) BGR or (H, W, 4) BGRA, uint8 levels 0..255.
+
+    Raises:
+        InputError: another type, dtype or shape, or a frame without pixels.
+    """
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
+        kind = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise InputError(f"expected a frame of dtype uint8 with levels 0..255, got {kind}")
+    if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] not in (1, 3, 4)):
+        raise InputError(f"expected a frame (H, W), (H, W, 3) BGR or (H, W, 4) BGRA, got shape {frame.shape}")
+    if frame.size == 0:
+        raise InputError(f"expected a frame with pixels, got shape {frame.shape}")
+
+
 def crop_face(frame: NDArray[np.uint8], box: FaceBox, spec: FaceSpec | None = None) -> NDArray[np.uint8]:
     """Returns the face framed as FER+ frames it, (size, size) uint8 grey.
 
@@ -196,7 +216,7 @@ def crop_face(frame: NDArray[np.uint8], box: FaceBox, spec: FaceSpec | None = No
         MissingDependencyError: OpenCV is not installed.
     """
     spec = spec or FaceSpec()
-    _check_frame(frame)
+    check_frame(frame)
     height, width = frame.shape[:2]
     side = max(1, round(box.size * spec.crop_scale)) if math.isfinite(box.size) else 0
     left = box.left + (box.size - side) / 2
@@ -236,16 +256,6 @@ def normalize_face(crop: NDArray[np.uint8], spec: FaceSpec | None = None) -> NDA
     std = levels.std(axis=(-2, -1), keepdims=True)
     standard: NDArray[np.float32] = (levels - mean) / np.maximum(std, floor)
     return standard
-
-
-def _check_frame(frame: NDArray[np.uint8]) -> None:
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
-        kind = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise InputError(f"expected a frame of dtype uint8 with levels 0..255, got {kind}")
-    if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] not in (1, 3, 4)):
-        raise InputError(f"expected a frame (H, W), (H, W, 3) BGR or (H, W, 4) BGRA, got shape {frame.shape}")
-    if frame.size == 0:
-        raise InputError(f"expected a frame with pixels, got shape {frame.shape}")
 
 
 def _grey(cv2: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
