@@ -94,9 +94,7 @@ def test_a_terminal_without_our_signs_is_no_error() -> None:
 def test_a_full_disk_is_one_sentence() -> None:
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "edgeemo", "demo"]
-        done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
-        )
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
     assert done.returncode == 1
     assert b"No space left" in done.stderr
     assert b"Traceback" not in done.stderr
