@@ -41,9 +41,8 @@ from edgeemo.training.methods.disturb import (  # noqa: E402
 from edgeemo.training.methods.late import fit_temperature, log_softmax, product_of_experts  # noqa: E402
 from edgeemo.training.methods.networks import answer_subset, new_network  # noqa: E402
 from edgeemo.training.methods.selection import (  # noqa: E402
+    Rule,
     cross_fit_epochs,
-    patience_ended,
-    selected_epoch,
     split_halves,
 )
 
@@ -122,7 +121,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path, data: Data) -> None:
 def test_every_method_answers_for_the_seven_subsets(tmp_path: Path, data: Data, method: str) -> None:
     trunk = TINY.trunk if method not in FAMILIES[1:] else {}
     config = replace(TINY, method=method, family="", trunk=trunk, schedule=Schedule(1, 1, 6, patience=0))
-    result = method_result(method, [run_all(config, data, tmp_path)], patience=0)
+    result = method_result(method, [run_all(config, data, tmp_path)], Rule())
     full = SUBSETS[-1]
     keys = {(CLEAN, subset) for subset in SUBSETS}
     keys |= {(each.name, subset) for each in DISTURBANCES for subset in (each.modality, full)}
@@ -222,29 +221,35 @@ def test_selection_never_looks_at_the_half_that_it_reports_on() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(12, 3, 40, 2))
     labels, halves = rng.integers(0, 2, 40), np.arange(40) % 2
-    on_zero, on_one = cross_fit_epochs(logits, labels, halves, patience=0)
+    on_zero, on_one = cross_fit_epochs(logits, labels, halves, rule=Rule())
     for reporting, chosen in ((0, on_zero), (1, on_one)):
         spoiled = logits.copy()
         spoiled[:, :, halves == reporting] = rng.normal(size=spoiled[:, :, halves == reporting].shape)
-        assert cross_fit_epochs(spoiled, labels, halves, patience=0)[reporting] == chosen
+        assert cross_fit_epochs(spoiled, labels, halves, rule=Rule())[reporting] == chosen
         right = logits.copy()
         right[7][:, halves != reporting, labels[halves != reporting]] = 50
-        assert cross_fit_epochs(right, labels, halves, patience=0)[reporting] == 7
+        assert cross_fit_epochs(right, labels, halves, rule=Rule())[reporting] == 7
 
 
 @pytest.mark.parametrize(
-    ("scores", "patience", "best", "ended"),
+    ("scores", "rule", "best", "ended"),
     [
-        ([1, 3, 2, 4], 0, 3, False),
-        ([1, 3, 2, 2, 4], 2, 1, True),
-        ([1, 3, 2, 4, 4], 2, 3, False),
-        ([2, 2, 2], 2, 0, True),
-        ([1], 2, 0, False),
+        ([1, 3, 2, 4], Rule(), 3, False),
+        ([1, 3, 2, 2, 4], Rule(patience=2), 1, True),
+        ([1, 3, 2, 4, 4], Rule(patience=2), 3, False),
+        ([2, 2, 2], Rule(patience=2), 0, True),
+        ([1], Rule(patience=2), 0, False),
+        ([9, 0, 0, 4, 5, 4, 0], Rule(smoothing=3), 5, False),
+        ([9, 0], Rule(smoothing=3), 1, False),
+        ([1, 1, 1, 0, 0], Rule(smoothing=3, patience=2), 2, True),
+        ([0.1, 0.2, 0.3, 0.1, 0.2, 0.3], Rule(smoothing=3), 2, False),
     ],
 )
-def test_patience(scores: list[float], patience: int, best: int, ended: bool) -> None:
-    assert selected_epoch(scores, patience) == best
-    assert patience_ended(scores, patience) == ended
+def test_an_epoch_is_selected_by_a_running_mean(
+    scores: list[float], rule: Rule, best: int, ended: bool
+) -> None:
+    assert rule.selected(scores) == best
+    assert rule.ended(scores) == ended
 
 
 def record_of(logits: Any, labels: Any, videos: Any, halves: Any, subset: str) -> Record:
@@ -259,7 +264,7 @@ def test_late_fusion_is_the_product_of_calibrated_experts() -> None:
     labels, halves = rng.integers(0, 2, 40), np.arange(8) % 2
     logits = {m: rng.normal(size=(1, 40, 2)) * 4 + np.eye(2)[labels] for m in MODALITIES}
     records = {m: record_of(values, labels, videos, halves, m) for m, values in logits.items()}
-    result = method_result("late_fusion", [records], patience=0)
+    result = method_result("late_fusion", [records], Rule())
     product = np.zeros((40, 2))
     for record in records.values():
         values = record.logits[0, 0].astype(np.float64)
@@ -360,9 +365,9 @@ def test_results_of_different_dev_sets_are_refused(tmp_path: Path, data: Data) -
     one = run_all(short, data, tmp_path / "one")
     record = replace(one["mculora"], labels=1 - one["mculora"].labels)
     with pytest.raises(TrainingError, match="not of the same dev utterances"):
-        method_result("mculora", [one, {"mculora": record}], patience=0)
+        method_result("mculora", [one, {"mculora": record}], Rule())
     with pytest.raises(TrainingError, match="no runs of redifu"):
-        method_result("redifu", [], patience=0)
+        method_result("redifu", [], Rule())
 
 
 def accuracy(result: MethodResult, subset: str) -> float:
@@ -379,6 +384,6 @@ def test_it_learns_what_the_data_holds(tmp_path: Path) -> None:
         schedule=Schedule(epochs=6, steps=10, batch=10, learning_rate=5e-3, ema_decay=0.9, patience=0),
         adaptation=Adaptation(dynamic_ratios=False),
     )
-    result = method_result("mculora", [run_all(config, data, tmp_path / "out")], patience=0)
+    result = method_result("mculora", [run_all(config, data, tmp_path / "out")], Rule())
     assert accuracy(result, "text") > 0.8
     assert accuracy(result, SUBSETS[-1]) > 0.8

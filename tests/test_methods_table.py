@@ -23,6 +23,7 @@ from edgeemo.training.config import MethodConfig, Schedule  # noqa: E402
 from edgeemo.training.methods import method_result, networks_of, run_network  # noqa: E402
 from edgeemo.training.methods.disturb import DISTURBANCES  # noqa: E402
 from edgeemo.training.methods.networks import answer_subset, new_network  # noqa: E402
+from edgeemo.training.methods.selection import Rule  # noqa: E402
 from edgeemo.training.methods.size import MethodSize, _engine_bytes, method_size  # noqa: E402
 
 CONFIG = MethodConfig(
@@ -47,7 +48,7 @@ def compared(folder: Path) -> Comparison:
                 }
                 for seed in (0, 1)
             ],
-            0,
+            Rule(),
         )
         for method, config in configs.items()
     }

@@ -46,6 +46,7 @@ class Schedule:
         weight_decay: of AdamW, on matrices.
         ema_decay: of the running average of the weights that is evaluated; 0 evaluates the weights.
         patience: epochs without a better figure after which selection ends; 0 never ends early.
+        smoothing: epochs of the running mean of accuracy that selects.
     """
 
     epochs: int = 30
@@ -55,6 +56,7 @@ class Schedule:
     weight_decay: float = 0.05
     ema_decay: float = 0.98
     patience: int = 12
+    smoothing: int = 5
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def _typed(value: Any, default: Any, name: str) -> Any:
 
 def _check_ranges(config: MethodConfig) -> None:
     schedule, regular, adaptation = config.schedule, config.regularisation, config.adaptation
-    for name in ("epochs", "steps", "batch"):
+    for name in ("epochs", "steps", "batch", "smoothing"):
         if getattr(schedule, name) < 1:
             raise TrainingError(f"schedule.{name} is {getattr(schedule, name)}; expected at least 1")
     if not schedule.learning_rate > 0:

@@ -16,6 +16,7 @@ from edgeemo.training.config import MethodConfig
 from edgeemo.training.methods import MethodResult, load_record, method_result, networks_of
 from edgeemo.training.methods.bootstrap import Interval, figures_from_confusion, paired_interval
 from edgeemo.training.methods.disturb import CLEAN, DISTURBANCES, missing_pattern_shares
+from edgeemo.training.methods.run import rule_of
 from edgeemo.training.methods.size import MethodSize, method_size
 
 SUBSETS = all_subsets(MODALITIES)
@@ -110,7 +111,7 @@ def collect_results(
             }
             for seed in seeds
         ]
-        results[method] = method_result(method, runs, config.schedule.patience)
+        results[method] = method_result(method, runs, rule_of(config))
     labels = dev.label[dev.mask > 0]
     return Comparison(
         configs=configs,

@@ -14,7 +14,7 @@ from edgeemo.training.methods.bootstrap import confusion_by_video, figures_from_
 from edgeemo.training.methods.disturb import CLEAN, DISTURBANCES
 from edgeemo.training.methods.late import fit_temperature, product_of_experts
 from edgeemo.training.methods.run import Record
-from edgeemo.training.methods.selection import cross_fit_epochs
+from edgeemo.training.methods.selection import Rule, cross_fit_epochs
 
 Key = tuple[str, str]
 """(condition, subset)"""
@@ -51,13 +51,13 @@ class MethodResult:
         return figures_from_confusion(self.confusion([key])[0].sum(axis=1))
 
 
-def method_result(method: str, runs: Sequence[Mapping[str, Record]], patience: int) -> MethodResult:
+def method_result(method: str, runs: Sequence[Mapping[str, Record]], rule: Rule) -> MethodResult:
     """Returns the cross-fitted result of a method.
 
     Args:
         method: of `edgeemo.training.config.METHODS`.
         runs: for each seed, network name -> its finished run; all on the same dev videos.
-        patience: epochs without a better score that end the search.
+        rule: how epochs are selected.
 
     Raises:
         TrainingError: there are no runs, or they are not of the same dev utterances.
@@ -73,7 +73,7 @@ def method_result(method: str, runs: Sequence[Mapping[str, Record]], patience: i
             same = np.array_equal(record.labels, first.labels) and np.array_equal(record.videos, first.videos)
             if not same:
                 raise TrainingError(f"the runs of {method} are not of the same dev utterances")
-        seed_guesses, seed_epochs = (_fused if method == "late_fusion" else _chosen)(records, patience)
+        seed_guesses, seed_epochs = (_fused if method == "late_fusion" else _chosen)(records, rule)
         for key, values in seed_guesses.items():
             guesses.setdefault(key, []).append(values)
         epochs.append(seed_epochs)
@@ -82,19 +82,19 @@ def method_result(method: str, runs: Sequence[Mapping[str, Record]], patience: i
     return MethodResult(method, stacked, first.labels, first.videos, epochs, walls)
 
 
-def _reporting_epochs(record: Record, patience: int) -> tuple[int, int]:
+def _reporting_epochs(record: Record, rule: Rule) -> tuple[int, int]:
     halves = record.halves[record.videos]
-    return cross_fit_epochs(record.logits[:, record.clean_rows()], record.labels, halves, patience)
+    return cross_fit_epochs(record.logits[:, record.clean_rows()], record.labels, halves, rule)
 
 
 def _chosen(
-    records: Mapping[str, Record], patience: int
+    records: Mapping[str, Record], rule: Rule
 ) -> tuple[dict[Key, NDArray[np.int64]], dict[str, tuple[int, int]]]:
     """Returns the guesses of networks that answer for themselves, and their epochs."""
     guesses: dict[Key, NDArray[np.int64]] = {}
     epochs: dict[str, tuple[int, int]] = {}
     for name, record in records.items():
-        on_zero, on_one = _reporting_epochs(record, patience)
+        on_zero, on_one = _reporting_epochs(record, rule)
         second = record.halves[record.videos] == 1
         for row, key in enumerate(record.keys):
             logits = np.where(second[:, None], record.logits[on_one, row], record.logits[on_zero, row])
@@ -104,13 +104,13 @@ def _chosen(
 
 
 def _fused(
-    records: Mapping[str, Record], patience: int
+    records: Mapping[str, Record], rule: Rule
 ) -> tuple[dict[Key, NDArray[np.int64]], dict[str, tuple[int, int]]]:
     """Returns the guesses of late fusion; epoch and temperature of a half come from the other half."""
     experts: dict[Key, NDArray[np.float64]] = {}
     epochs: dict[str, tuple[int, int]] = {}
     for name, record in records.items():
-        chosen = _reporting_epochs(record, patience)
+        chosen = _reporting_epochs(record, rule)
         half = record.halves[record.videos]
         for row, (condition, subset) in enumerate(record.keys):
             expert = np.zeros(record.logits.shape[2:])

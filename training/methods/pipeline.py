@@ -15,7 +15,7 @@ from edgeemo.training.methods.compare import MethodResult, method_result
 from edgeemo.training.methods.disturb import CLEAN, DISTURBANCES
 from edgeemo.training.methods.figures import draw_confusions, draw_lines, draw_subsets
 from edgeemo.training.methods.networks import networks_of
-from edgeemo.training.methods.run import run_network
+from edgeemo.training.methods.run import rule_of, run_network
 
 Report = Callable[[str, int, int, Metrics], None]
 FOLDER = "mosi_trimodal"
@@ -52,7 +52,7 @@ def train_method(
         records[network.name] = run_network(
             network, config, seed, videos, out / network.name, progress=progress
         )
-    result = method_result(config.method, [records], config.schedule.patience)
+    result = method_result(config.method, [records], rule_of(config))
     path = out / "results.json"
     content = {"config": config.to_json(), "seed": seed, "epochs": result.epochs[0], **_figures(result)}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -32,7 +32,7 @@ from edgeemo.training.lowrank import Parts
 from edgeemo.training.methods.disturb import CLEAN, DISTURBANCES, disturb_features
 from edgeemo.training.methods.networks import Network, answer_subset, new_network, trunk_of
 from edgeemo.training.methods.ratios import Ratios
-from edgeemo.training.methods.selection import half_accuracy, patience_ended, split_halves
+from edgeemo.training.methods.selection import Rule, half_accuracy, split_halves
 from edgeemo.training.trunks import orthogonality_loss
 
 Progress = Callable[[int, int, Metrics], None]
@@ -136,6 +136,11 @@ def run_network(
         len(result.history), {**identity, "parameters": {"trunk": parameters, "all": everything}}
     )
     return load_record(out)
+
+
+def rule_of(config: MethodConfig) -> Rule:
+    """Returns how a configuration selects epochs."""
+    return Rule(patience=config.schedule.patience, smoothing=config.schedule.smoothing)
 
 
 def load_record(out: Path) -> Record:
@@ -277,8 +282,8 @@ class _Run:
 
     def stop(self, history: list[Metrics]) -> bool:
         """Whether neither half of dev has found a better epoch for so long that none will be looked at."""
-        patience = self.config.schedule.patience
-        return all(patience_ended([row[name] for row in history], patience) for name in ("half_0", "half_1"))
+        rule = rule_of(self.config)
+        return all(rule.ended([row[name] for row in history]) for name in ("half_0", "half_1"))
 
     def _epoch_path(self, epoch: int) -> Path:
         return self.out / "epochs" / f"{epoch:04d}.npz"
