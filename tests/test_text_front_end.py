@@ -126,6 +126,30 @@ def test_only_the_end_of_a_long_text_is_read(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(read) <= 2_048
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x1" * 1_000_000, ["0", "x", "0"]),  # no white space at all
+        ("ab" * 1_000_000, ["ab" * 16]),
+        ("so " + " " * 2_000_000, []),
+        ("\U0001f602 " * 1_000_000, ["\U0001f602"]),
+    ],
+    ids=["numbers", "one word", "blanks", "one emoji"],
+)
+def test_no_text_is_read_beyond_a_bounded_end(
+    text: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(text: str) -> list[str]:
+        read.append(len(text))
+        return tokenize(text)
+
+    monkeypatch.setattr(front_end, "tokenize", counted)
+    assert last_words(text, 3) == words
+    assert sum(read) <= 2 * 65_536
+
+
 @pytest.mark.parametrize("word", ["", "\ud800", "\x00", " "])
 def test_words_from_elsewhere_have_ids_too(word: str) -> None:
     assert word_ids([word], SPEC)[0, 0] > 0

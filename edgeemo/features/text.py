@@ -25,6 +25,7 @@ from edgeemo.features.spec import FrontEndSpec
 _LONGEST_WORD = 32  # characters; what follows in a longer "word" is noise or an attack
 _CACHED_WORDS = 32_768
 _FIRST_TAIL = 1_024  # characters that hold 32 words of nearly every text
+_LONGEST_TAIL = 65_536  # characters; what lies before them is not read, whatever they hold
 
 _EMOJI = "\U0001f000-\U0001f3fa\U0001f400-\U0001faff\u2600-\u27bf"  # without the skin tones 1f3fb-1f3ff
 _TOKEN = re.compile(
@@ -118,8 +119,11 @@ def tokenize(text: str) -> list[str]:
 def last_words(text: str, count: int) -> list[str]:
     """Returns ``tokenize(text)[-count:]``, reading only as much of the end as that takes.
 
+    Of a text whose last 65,536 characters hold fewer words (one endless word, blanks, one emoji again
+    and again) these characters alone count.
+
     Args:
-        text: of any length; the time depends on ``count``, not on the length, for ordinary text.
+        text: of any length; the time depends on ``count``, not on the length.
         count: at least 1.
 
     Raises:
@@ -128,7 +132,8 @@ def last_words(text: str, count: int) -> list[str]:
     if not isinstance(text, str):
         raise InputError(f"text is {type(text).__name__}, expected str")
     size = max(_FIRST_TAIL, 32 * count)
-    while size < len(text):
+    longest = max(_LONGEST_TAIL, size)
+    while size < min(len(text), longest):
         tail = text[-size:]
         # No token contains white space, so from the first one on, the tail reads as the whole would;
         # one more word than asked for, because the first emoji may repeat the one before the cut.
@@ -137,7 +142,7 @@ def last_words(text: str, count: int) -> list[str]:
         if len(words) > count:
             return words[-count:]
         size *= 4
-    return tokenize(text)[-count:]
+    return tokenize(text[-longest:])[-count:]
 
 
 def word_ids(words: Sequence[str], spec: TextSpec) -> NDArray[np.int64]:
