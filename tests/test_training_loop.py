@@ -68,3 +68,33 @@ def test_other_settings_do_not_resume(tmp_path: Path) -> None:
 def test_an_unmeasured_metric_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"'accuracy' is not measured; there are \['score'\]"):
         run(tmp_path, replace(CONFIG, select="accuracy"))
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "noise", "a lost header", "another pickle", "a tensor"])
+def test_a_damaged_state_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    run(tmp_path)
+    place = tmp_path / "state.pt"
+    data = place.read_bytes()
+    damaged = {
+        "empty": b"",
+        "half": data[: len(data) // 2],
+        "noise": bytes(range(256)) * 8,
+        "a lost header": data.replace(b"PK\x03\x04", b"PK\x03\x05", 1),
+    }
+    if damage in damaged:
+        place.write_bytes(damaged[damage])
+    else:
+        torch.save({"model": {}} if damage == "another pickle" else torch.zeros(3), place)
+    with pytest.raises(TrainingError, match=r"state\.pt is .*delete it to start the run again"):
+        run(tmp_path)
+    place.unlink()
+    assert len(run(tmp_path)[1].history) == CONFIG.epochs
+
+
+def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state["model"]["0.weight"] = torch.zeros(1, 4)
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(TrainingError, match=r"state\.pt is the state of another network"):
+        run(tmp_path)

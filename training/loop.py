@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 
+_AGAIN = "delete it to start the run again"
+_STATE = frozenset(
+    ["config", "model", "average", "best", "best_epoch", "optimizer", "schedule", "epoch", "steps", "history"]
+)
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -85,7 +90,7 @@ def fit(
         stop: asked before each epoch but the first with the curve so far; true ends the run there.
 
     Raises:
-        TrainingError: the folder holds the state of another run, or the loss is not finite.
+        TrainingError: the folder holds a damaged state or that of another run, or the loss is not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(model, config)
@@ -200,19 +205,42 @@ class _Run:
     def resume(self, path: Path) -> None:
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True)
+        state = _read_state(path)
         if state["config"] != asdict(self.config):
             changed = sorted(k for k, v in asdict(self.config).items() if state["config"].get(k) != v)
             raise TrainingError(
                 f"{path} belongs to a run with other settings ({', '.join(changed)}); "
                 "use the same settings to resume, or another --out"
             )
-        self.model.load_state_dict(state["model"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as reason:
+            raise TrainingError(f"{path} is the state of another network ({reason}); {_AGAIN}") from None
         self.average, self.best = state["average"], state["best"]
-        self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         self.epoch, self.steps = state["epoch"], state["steps"]
         self.best_epoch, self.history = state["best_epoch"], state["history"]
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Returns what `_Run.save` wrote.
+
+    Raises:
+        TrainingError: the file cannot be read, is damaged, or holds something else.
+    """
+    try:
+        state = torch.load(path, weights_only=True)
+    except OSError as reason:
+        raise TrainingError(f"{path} cannot be read ({reason.strerror or reason})") from None
+    except Exception as reason:  # torch has no common class for what a damaged file makes it raise
+        what = str(reason).partition("\n")[0] or type(reason).__name__
+        raise TrainingError(f"{path} is damaged or no state of a run ({what}); {_AGAIN}") from None
+    missing = _STATE - set(state) if isinstance(state, dict) else _STATE
+    if missing:
+        raise TrainingError(f"{path} is no state of a run: it lacks {', '.join(sorted(missing))}; {_AGAIN}")
+    found: dict[str, Any] = state
+    return found
 
 
 def _warm_cosine(part: float, warmup: float) -> float:
