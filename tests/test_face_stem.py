@@ -18,9 +18,9 @@ import torch
 
 from edgeemo.datasets.faces import FaceImages
 from edgeemo.errors import TrainingError
-from edgeemo.training.augment.face import BETWEEN_FRAMES, FaceJitter, augment_faces, face_track
+from edgeemo.training.augment.face import FaceJitter, augment_faces
 from edgeemo.training.live import fit_face as fitting
-from edgeemo.training.stems.face import FaceStem, TrainableFaceStem
+from edgeemo.training.stems.face import FaceClassifier, FaceStem, TrainableFaceStem
 
 STILL = FaceJitter(**dict.fromkeys(FaceJitter.__dataclass_fields__, 0.0))
 
@@ -105,16 +105,6 @@ def test_no_jitter_changes_nothing_and_mirror_mirrors() -> None:
     np.testing.assert_array_equal(mirrored, original[:, :, ::-1])
 
 
-def test_track_is_one_face_that_moves_a_little() -> None:
-    face = faces(1)[0]
-    track = face_track(face, 16, np.random.default_rng(1)).astype(np.float64)
-    assert track.shape == (16, 48, 48)
-    assert BETWEEN_FRAMES.mirror == 0
-    likeness = np.asarray(np.corrcoef(track.reshape(16, -1)))[np.triu_indices(16, 1)]
-    assert likeness.min() > 0.7
-    assert likeness.max() < 1
-
-
 def write_ferplus(data: Path, *, train: int, val: int) -> None:
     """Bright lower halves are happy, bright upper halves are sad."""
     rng = np.random.default_rng(0)
@@ -159,7 +149,7 @@ def test_stem_learns_and_resumes_where_it_was_killed(tmp_path: Path, monkeypatch
         torch.testing.assert_close(stems[1].state_dict()[name], tensor, msg=name)
     assert not stems[0].training
 
-    logits = fitting.face_logits(fitting.load_face_classifier(tmp_path / "whole"), faces(5))
+    logits = fitting.face_logits(FaceClassifier(stems[0]).eval(), faces(5))
     assert logits.shape == (5, 7)
     assert logits.dtype == np.float32
 

@@ -19,7 +19,7 @@ _PROGRAM = Path(__file__).with_name("first_reading.py")
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of one process, or of several added up, in bytes.
+    """Memory of one process, in bytes.
 
     Attributes:
         pss: proportional set size: pages that processes share count in parts.
@@ -70,25 +70,6 @@ def memory_from_smaps(text: str) -> Memory:
     sizes = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines}
     private = sizes.get("Private_Clean", 0) + sizes.get("Private_Dirty", 0)
     return Memory(sizes.get("Pss", 0), private, sizes.get("Rss", 0))
-
-
-def memory_of_tree(pid: int) -> Memory | None:
-    """Returns the memory of a process and everything it started, added up; None as `memory_of`."""
-    members, found = [pid], []
-    while members:
-        member = members.pop()
-        own = memory_of(member)
-        if own is None:
-            continue
-        found.append(own)
-        try:
-            children = Path(f"/proc/{member}/task/{member}/children").read_text(encoding="ascii")
-        except OSError:
-            continue
-        members += map(int, children.split())
-    if not found:
-        return None
-    return Memory(*(sum(getattr(own, name) for own in found) for name in ("pss", "private", "rss")))
 
 
 def measure_footprint(

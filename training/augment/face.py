@@ -38,21 +38,6 @@ class FaceJitter:
     mirror: float = 0.5
 
 
-BETWEEN_FRAMES = FaceJitter(
-    shift=0.03,
-    scale=0.05,
-    stretch=0.01,
-    rotate_deg=3.0,
-    gamma=0.1,
-    ramp=5.0,
-    blur=0.1,
-    noise=4.0,
-    erase=0.02,
-    mirror=0.0,
-)
-"""How one face differs from frame to frame: the detector's jitter, small movements, sensor noise."""
-
-
 def augment_faces(
     faces: NDArray[np.uint8], rng: np.random.Generator, jitter: FaceJitter | None = None
 ) -> NDArray[np.uint8]:
@@ -82,24 +67,6 @@ def augment_faces(
         if blurs[index]:
             moved[index] = cv2.GaussianBlur(moved[index], (0, 0), float(blurs[index]))
     return _erase(_relight(moved, rng, jitter), rng, jitter)
-
-
-def face_track(face: NDArray[np.uint8], frames: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Returns one face as a camera would show it over a few seconds.
-
-    FER+ has no video; framing and light are drawn once for the track, what is left varies a little
-    from frame to frame.
-
-    Args:
-        face: (H, W) grey crop, H = W.
-        frames: length of the track.
-        rng: the only source of randomness.
-
-    Returns:
-        (frames, H, W) uint8.
-    """
-    shown = augment_faces(face[None], rng)
-    return augment_faces(np.repeat(shown, frames, axis=0), rng, BETWEEN_FRAMES)
 
 
 def _framings(count: int, size: int, rng: np.random.Generator, jitter: FaceJitter) -> NDArray[np.float64]:

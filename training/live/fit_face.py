@@ -109,14 +109,6 @@ def load_face_stem(out: Path) -> FaceStem:
     return stem
 
 
-def load_face_classifier(out: Path) -> FaceClassifier:
-    """Returns stem and throw-away head in eval mode: (B, n, 48, 48) crops -> (B, n, 7) logits."""
-    classifier = FaceClassifier(load_face_stem(out))
-    classifier.head.load_state_dict(_read(out / "head.safetensors"))
-    classifier.eval()
-    return classifier
-
-
 def face_logits(classifier: torch.nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Returns (N, 7) logits of (N, 48, 48) grey crops, under the label prior of FER+."""
     parts = []
