@@ -56,7 +56,7 @@ def test_unknown_modality_is_a_subset_error() -> None:
         manifest_from_json(GOLDEN.read_bytes()).modality("video")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5, 1.0])
 def test_unknown_version_is_refused_before_anything_else(version: object) -> None:
     data = {"format_version": version, "whatever": "a newer format holds"}
     with pytest.raises(FormatVersionError, match=r"has format version .*; this edgeemo reads version 1"):
@@ -83,7 +83,9 @@ HOSTILE = [
     ("labels", KeyError, "'labels' is missing"),
     ("labels", ["neutral", "neutral"], "'labels' names 'neutral' twice"),
     ("labels", [], "at least one label"),
-    ("hop_s", 0, "'hop_s' is 0; expected more than 0"),
+    ("hop_s", 0, r"'hop_s' is 0; expected 0\.05\.\.60 seconds from one reading to the next"),
+    ("hop_s", 1e-9, r"'hop_s' is 1e-09; expected 0\.05\.\.60 seconds"),
+    ("hop_s", 61, r"'hop_s' is 61; expected 0\.05\.\.60 seconds"),
     ("hop_s", True, "'hop_s' must be a number, found true"),
     ("surprise", 1, "unknown 'surprise'; known: "),
     ("modalities/0/surprise", 1, "unknown 'surprise'"),

@@ -27,6 +27,7 @@ from edgeemo.modality import subset_key, subset_members
 
 FORMAT_VERSION = 1
 MAX_MODALITIES = 16
+HOP_S = (0.05, 60.0)
 SCOPES = ("stream", "window")
 ITEM_TYPES = ("float32", "int64")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -57,7 +58,7 @@ def manifest_from_json(data: bytes, where: str = "manifest.json") -> Manifest:
         model_id=top.text("model_id"),
         family=top.text("family"),
         labels=labels,
-        hop_s=top.number("hop_s", above=0.0),
+        hop_s=hop_from_fields(top),
         modalities=modalities,
         subsets=subsets_from_fields(top.fields("subsets"), order, len(labels)),
         engines=_variants(top.fields("engines"), canonical_keys(top.fields("engines"), order)),
@@ -122,11 +123,20 @@ def check_format_version(top: Fields, known: int, what: str) -> None:
         what: ``"bundle"`` or ``"checkpoint"``, for the message.
     """
     version = top.value("format_version")
-    if isinstance(version, bool) or version != known:
+    if type(version) is not int or version != known:
         raise FormatVersionError(
             f"{top.where}: this {what} has format version {version!r}; this edgeemo reads version {known}. "
             f"Use an edgeemo that knows it, or make the {what} again"
         )
+
+
+def hop_from_fields(top: Fields) -> float:
+    """Returns ``hop_s``; raises the reader's error where no session could keep it."""
+    hop_s = top.number("hop_s")
+    low, high = HOP_S
+    if not low <= hop_s <= high:
+        top.fail(f"'hop_s' is {hop_s:g}; expected {low:g}..{high:g} seconds from one reading to the next")
+    return hop_s
 
 
 def check_file_name(name: str, where: str, error: type[EdgeEmoError]) -> str:
