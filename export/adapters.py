@@ -51,14 +51,15 @@ class Adapter:
 
 
 def read_adapter(
-    folder: Path, name: str, base_sha256: str, weights: Mapping[str, NDArray[np.generic]]
+    folder: Path, name: str, base_sha256: str | None, weights: Mapping[str, NDArray[np.generic]]
 ) -> Adapter:
     """Returns the adapter in ``folder``, checked against the base that it was trained over.
 
     Args:
         folder: holds ``adapter_model.safetensors`` and ``adapter_config.json``.
         name: of the subset, or ``"common"``, for messages.
-        base_sha256: SHA-256 of the base's ``model.safetensors``.
+        base_sha256: SHA-256 of the base's ``model.safetensors``; None for a folder as PEFT itself writes
+            it, which does not name its base.
         weights: the base weights by name.
 
     Raises:
@@ -66,8 +67,7 @@ def read_adapter(
             tensor that is missing, extra, misshapen or not finite (named).
     """
     config = _read_config(folder / CONFIG_FILE)
-    found = config.text("base_sha256")
-    if found != base_sha256:
+    if base_sha256 is not None and (found := config.text("base_sha256")) != base_sha256:
         config.fail(
             f"the adapter {name!r} was trained over a base with SHA-256 {found}, and this base has "
             f"{base_sha256}; adapters fit the base they were trained over and no other"

@@ -56,7 +56,7 @@ class Checkpoint:
         modalities: in canonical order.
         subsets: temperature and prior of each subset, single modalities first.
         weights: base weights, fp32, by module name.
-        adapters: ``"common"`` and one for each subset.
+        adapters: by subset, and ``"common"``; empty where the network was trained without.
         engine_graphs: subset -> graph without weights.
         stem_graphs: modality -> graph without weights.
         reference: feature windows and the answers of the training framework.
@@ -135,8 +135,9 @@ class Checkpoint:
         return tuple(key for key in self.subsets if key in keys)
 
     def merged_weights(self, subset: str) -> dict[str, NDArray[np.float32]]:
-        """Returns the weights of one subset: base + common adapter + the subset's own."""
-        return merge_adapters(self.weights, [self.adapters[COMMON], self.adapters[subset]])
+        """Returns the weights of one subset: base + common adapter + the subset's own, as there are."""
+        names = [name for name in (COMMON, subset) if name in self.adapters]
+        return merge_adapters(self.weights, [self.adapters[name] for name in names])
 
 
 class _Reader:
@@ -162,7 +163,8 @@ class _Reader:
         adapters: dict[str, Adapter] = {}
         subsets: dict[str, SubsetSpec] = {}
         common = top.fields("adapters")
-        adapters[COMMON] = self._adapter(common.text(COMMON), COMMON, weights)
+        if COMMON in common.names():
+            adapters[COMMON] = self._adapter(common.text(COMMON), COMMON, weights)
         common.finish()
         entry = top.fields("subsets")
         for key in canonical_keys(entry, order):
@@ -172,7 +174,8 @@ class _Reader:
             engine_graphs[key] = load_graph(self.touch(graph_file))
             members = [modality for modality in modalities if modality.name in subset_members(key)]
             check_engine_graph(engine_graphs[key], graph_file, members, len(labels))
-            adapters[key] = self._adapter(fields.text("adapter"), key, weights)
+            if "adapter" in fields.names():
+                adapters[key] = self._adapter(fields.text("adapter"), key, weights)
             fields.finish()
         if not subsets:
             entry.fail("is empty; expected at least one subset")
@@ -183,7 +186,7 @@ class _Reader:
         _check_weights(str(self.folder / WEIGHTS), weights, engine_graphs, stem_graphs)
         _check_adapted(adapters, engine_graphs)
         reference = read_tensors(self.touch(REFERENCE), CheckpointError)
-        check_reference(str(self.folder / REFERENCE), reference, modalities, tuple(subsets), len(labels))
+        check_reference(str(self.folder / REFERENCE), reference, modalities, engine_graphs, len(labels))
         checkpoint = Checkpoint(
             path=self.folder,
             model_id=top.text("model_id"),

@@ -26,6 +26,8 @@ def check_engine_graph(
 ) -> None:
     """Raises `CheckpointError` unless a trunk's inputs and outputs are those of the engine contract.
 
+    Evidence is there for every member or, where the network says nothing of the kind, for none.
+
     Args:
         graph: the trunk of one subset.
         where: its file, for messages.
@@ -38,11 +40,17 @@ def check_engine_graph(
         length = modality.window.length
         inputs[f"features.{modality.name}"] = (length, modality.feature_width)
         inputs[f"mask.{modality.name}"] = (length,)
-        outputs[f"evidence.{modality.name}"] = (label_count,)
+        if has_evidence(graph):
+            outputs[f"evidence.{modality.name}"] = (label_count,)
     found = io_shapes(graph.graph.output)
     found.pop("frame_logits", None)
     _compare(where, "inputs", io_shapes(graph.graph.input), inputs)
     _compare(where, "outputs", found, outputs)
+
+
+def has_evidence(graph: onnx.ModelProto) -> bool:
+    """Tells whether an engine says what each modality adds to its logits."""
+    return any(value.name.startswith("evidence.") for value in graph.graph.output)
 
 
 def check_stem_graph(graph: onnx.ModelProto, where: str, modality: ModalitySpec) -> None:
@@ -64,10 +72,18 @@ def check_reference(
     where: str,
     reference: Mapping[str, Array],
     modalities: Sequence[ModalitySpec],
-    subsets: Sequence[str],
+    engine_graphs: Mapping[str, onnx.ModelProto],
     label_count: int,
 ) -> None:
-    """Raises `CheckpointError` unless the reference holds every array, of its shape, and finite."""
+    """Raises `CheckpointError` unless the reference holds every array, of its shape, and finite.
+
+    Args:
+        where: the file, for messages.
+        reference: what it holds.
+        modalities: of the checkpoint.
+        engine_graphs: subset -> graph; evidence is expected of those that give it.
+        label_count: C.
+    """
     first = reference.get(f"features.{modalities[0].name}")
     windows = (0,) if first is None else first.shape[:1]
     expected: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -80,9 +96,9 @@ def check_reference(
         expected[f"stem.{name}.input"] = (items, stem.dtype)
         features = (*blocks, stem.features_per_block, modality.feature_width)
         expected[f"stem.{name}.output"] = (features, "float32")
-    for subset in subsets:
+    for subset, graph in engine_graphs.items():
         expected[f"logits.{subset}"] = ((*windows, label_count), "float32")
-        for name in subset_members(subset):
+        for name in subset_members(subset) if has_evidence(graph) else ():
             expected[f"evidence.{subset}.{name}"] = ((*windows, label_count), "float32")
     _compare_names(where, "tensor", set(reference), set(expected))
     for name, (shape, dtype) in expected.items():

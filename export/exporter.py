@@ -198,7 +198,8 @@ def _reference_bytes(source: Checkpoint, subsets: Sequence[str], modalities: Seq
     chosen: dict[str, Array] = {}
     names = [f"{kind}.{m}" for m in modalities for kind in ("features", "mask")]
     names += [f"logits.{key}" for key in subsets]
-    names += [f"evidence.{key}.{m}" for key in subsets for m in subset_members(key)]
+    evidence = [f"evidence.{key}.{m}" for key in subsets for m in subset_members(key)]
+    names += [name for name in evidence if name in source.reference]
     names += [f"stem.{m}.{side}" for m in modalities for side in ("input", "output")]
     for name in names:
         array = source.reference[name]

@@ -192,12 +192,12 @@ def test_a_failed_save_leaves_the_old_checkpoint_alone(tmp_path: Path) -> None:
 
     model, part = one_modality(), tiny_parts()[2]
     with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(out, model, [part], tiny_info(model), only_text(tiny_windows()), ranges_of=failing)
+        save_checkpoint(model, out, [part], tiny_info(model), only_text(tiny_windows()), ranges_of=failing)
     assert [path.name for path in out.iterdir()] == ["checkpoint.json"]
     assert (out / "checkpoint.json").read_text() == "old"
     save_checkpoint(
-        out,
         model,
+        out,
         [part],
         tiny_info(model),
         only_text(tiny_windows()),
@@ -223,19 +223,19 @@ def test_what_cannot_be_a_checkpoint_is_refused_before_anything_is_written(tmp_p
     info, windows = tiny_info(model), tiny_windows()
     out = tmp_path / "live"
     with pytest.raises(TrainingError, match="255 reference windows"):
-        save_checkpoint(out, model, parts, info, tiny_windows(255), ranges_of=no_ranges)
+        save_checkpoint(model, out, parts, info, tiny_windows(255), ranges_of=no_ranges)
     with pytest.raises(TrainingError, match="the parts are"):
-        save_checkpoint(out, model, parts[:2], info, windows, ranges_of=no_ranges)
+        save_checkpoint(model, out, parts[:2], info, windows, ranges_of=no_ranges)
     wide = [replace(parts[0], width=5), *parts[1:]]
     with pytest.raises(TrainingError, match="audio: width and length"):
-        save_checkpoint(out, model, wide, info, windows, ranges_of=no_ranges)
+        save_checkpoint(model, out, wide, info, windows, ranges_of=no_ranges)
     short = replace(info, temperatures={"audio": 1.0})
     with pytest.raises(TrainingError, match="no temperature or prior for subset video"):
-        save_checkpoint(out, model, parts, short, windows, ranges_of=no_ranges)
+        save_checkpoint(model, out, parts, short, windows, ranges_of=no_ranges)
     with torch.no_grad():
         model.trunk.inputs["audio"].weight[0, 0] = torch.nan
     with pytest.raises(TrainingError, match=re.escape("trunk.inputs.audio.weight is not finite")):
-        save_checkpoint(out, model, parts, info, windows, ranges_of=no_ranges)
+        save_checkpoint(model, out, parts, info, windows, ranges_of=no_ranges)
     assert not out.exists()
 
 

@@ -171,7 +171,7 @@ def tiny_info(model: AdaptedTrunk) -> CheckpointInfo:
 def write_tiny_checkpoint(out: Path, *, ranges_of: RangesOf | None = None) -> AdaptedTrunk:
     """Writes the tiny checkpoint and returns the model that it holds."""
     model = tiny_model()
-    save_checkpoint(out, model, tiny_parts(), tiny_info(model), tiny_windows(), ranges_of=ranges_of)
+    save_checkpoint(model, out, tiny_parts(), tiny_info(model), tiny_windows(), ranges_of=ranges_of)
     return model
 
 

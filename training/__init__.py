@@ -1,1 +1,36 @@
-"""Networks, low-rank adaptation and training loops (PyTorch) that write checkpoints."""
+"""Networks, low-rank adaptation and training loops (PyTorch) that write checkpoints.
+
+Names load when they are first used: torch is needed to train, not to import this.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeemo.training.description import CheckpointInfo, ModalityPart, Windows
+    from edgeemo.training.plain import LowRank
+    from edgeemo.training.save import save_checkpoint
+    from edgeemo.training.weights import load_weights
+
+_HOMES = {
+    "CheckpointInfo": "edgeemo.training.description",
+    "LowRank": "edgeemo.training.plain",
+    "ModalityPart": "edgeemo.training.description",
+    "Windows": "edgeemo.training.description",
+    "load_weights": "edgeemo.training.weights",
+    "save_checkpoint": "edgeemo.training.save",
+}
+
+__all__ = ["CheckpointInfo", "LowRank", "ModalityPart", "Windows", "load_weights", "save_checkpoint"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'edgeemo.training' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -3,7 +3,7 @@
 ```
 checkpoint.json            what the model is: modalities, subsets, data, metrics, licence
 model.safetensors          base weights, float32: ``trunk.*`` and ``stem.<modality>.*``
-adapters/<name>/           low-rank pairs in PEFT's layout; ``common`` and one for each subset
+adapters/<name>/           low-rank pairs in PEFT's layout; ``common`` and one for each subset, as there are
 graphs/<subset>.onnx       the trunk of a subset without adapters and without weights
 graphs/stem.<modality>.onnx
 reference.safetensors      feature windows and what torch answers for them, adapters active
@@ -18,192 +18,109 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from edgeemo.errors import TrainingError
-from edgeemo.modality import subset_members
-from edgeemo.training.lowrank import COMMON, AdaptedTrunk, peft_config, peft_state
-from edgeemo.training.trace import WEIGHTS_FILE, graph_from_stem, graph_from_trunk, weights_from_module
+from edgeemo.training.adapters import Adapters
+from edgeemo.training.description import Array, CheckpointInfo, ModalityPart, Windows
+from edgeemo.training.foreign import network_from_module
+from edgeemo.training.lowrank import COMMON, AdaptedTrunk
+from edgeemo.training.network import Network, answers, network_from_trunk
+from edgeemo.training.trace import WEIGHTS_FILE, graph_from_stem, weights_from_module
+
+__all__ = [
+    "CheckpointInfo",
+    "ModalityPart",
+    "RangesOf",
+    "Windows",
+    "answers",
+    "save_checkpoint",
+    "write_json",
+]
 
 FORMAT_VERSION = 1
 MIN_REFERENCE_WINDOWS = 256
 
-Array = NDArray[Any]
 RangesOf = Callable[[Path, Mapping[str, Array], Iterable[Mapping[str, Array]]], dict[str, list[float]]]
 
 
-@dataclass(frozen=True)
-class ModalityPart:
-    """One modality of a checkpoint: its stem, its window, and inputs to check and calibrate it with.
-
-    Attributes:
-        name: such as ``"audio"``.
-        front_end: the whole front-end specification, as it goes into JSON.
-        stem: the frozen encoder, (B, items, *item_shape) -> (B, n, D).
-        width: D.
-        length: positions in a window, T.
-        period_s: seconds from one position to the next.
-        window_s: seconds that a window looks back.
-        stride: input items for each position.
-        left_context: items of the past that a block of input starts with.
-        block: new items in one block, a multiple of the stride.
-        scope: ``"stream"`` (blocks follow each other) or ``"window"`` (a block is a whole window).
-        item_shape: shape of one input item.
-        examples: (N, left_context + block, *item_shape) synthetic inputs, N >= 2; saved with the
-            stem's answers. Never a recording.
-        calibration: (N, left_context + block, *item_shape) inputs from training data; only activation
-            ranges are kept of them.
-    """
-
-    name: str
-    front_end: Mapping[str, Any]
-    stem: nn.Module
-    width: int
-    length: int
-    period_s: float
-    window_s: float
-    stride: int
-    left_context: int
-    block: int
-    scope: str
-    item_shape: tuple[int, ...]
-    examples: Array
-    calibration: Array
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns the entry of ``checkpoint.json``."""
-        return {
-            "name": self.name,
-            "front_end": dict(self.front_end),
-            "feature_width": self.width,
-            "window": {"length": self.length, "period_s": self.period_s, "window_s": self.window_s},
-            "stem": {
-                "graph": f"graphs/stem.{self.name}.onnx",
-                "stride": self.stride,
-                "left_context": self.left_context,
-                "block": self.block,
-                "scope": self.scope,
-                "item_shape": list(self.item_shape),
-                "dtype": str(self.examples.dtype),
-            },
-        }
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Feature windows: modality -> features (N, T, D) and mask (N, T), float32."""
-
-    features: dict[str, Array]
-    masks: dict[str, Array]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.masks.values())))
-
-    def rounded(self) -> Windows:
-        """Returns the windows as the reference file will hold them: through float16 and back."""
-
-        def through_half(arrays: dict[str, Array]) -> dict[str, Array]:
-            return {m: array.astype(np.float16).astype(np.float32) for m, array in arrays.items()}
-
-        return Windows(through_half(self.features), through_half(self.masks))
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What a checkpoint says about itself besides its weights.
-
-    Attributes:
-        model_id: such as ``"live"``.
-        family: of the trunk, such as ``"mculora"``.
-        labels: class names in the order of the logits.
-        hop_s: seconds between two readings.
-        temperatures: subset -> T in ``softmax(logits / T + log prior)``.
-        priors: subset -> class probabilities.
-        trunk: arguments to build the trunk again (`edgeemo.training.load`).
-        data: name, licence and use of each data set.
-        metrics: validation figures.
-        licence: of the weights.
-    """
-
-    model_id: str
-    family: str
-    labels: Sequence[str]
-    hop_s: float
-    temperatures: Mapping[str, float]
-    priors: Mapping[str, Sequence[float]]
-    trunk: Mapping[str, Any]
-    data: Sequence[Mapping[str, str]]
-    licence: Mapping[str, Any]
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-
-
 def save_checkpoint(
-    out: Path,
-    model: AdaptedTrunk,
+    model: nn.Module | Mapping[str, nn.Module],
+    out: str | Path,
     parts: Sequence[ModalityPart],
     info: CheckpointInfo,
     reference: Windows,
     *,
+    adapters: Adapters | None = None,
+    subsets: Sequence[str] | None = None,
     notes: Mapping[str, str] | None = None,
     ranges_of: RangesOf | None = None,
 ) -> None:
     """Writes a checkpoint folder; a folder that was there before is replaced once all is written.
 
+    The network may be any torch module. It is called as ``model(features, masks)`` with two dicts that
+    hold the modalities of one subset and no other: ``features[m]`` (B, T_m, D_m) and ``masks[m]``
+    (B, T_m), 1 = valid. It returns logits (B, C), or ``(logits, evidence)`` where ``evidence[m]`` (B, C)
+    is what modality m adds: together the logits, up to a constant. Without it the engines have no
+    evidence and readings say nothing about it. The module itself is left as it is; what is saved is a
+    copy in float32, on the CPU, in eval mode.
+
     Args:
+        model: an `AdaptedTrunk`, any other module, or subset -> module for networks trained one by one.
         out: the folder to write.
-        model: trunk and adapters.
         parts: one for each modality, in canonical order.
         info: everything that goes into ``checkpoint.json`` as it is.
         reference: at least 256 feature windows of validation or training data.
+        adapters: of a module that is none of ours; see `edgeemo.training.adapters`. None for a network
+            without adapters, or whose PEFT adapters bear the names of the subsets.
+        subsets: those that the network serves; all of them if None.
         notes: further text files, name -> content, such as a model card.
         ranges_of: measures activation ranges; `edgeemo.export.calibrate.activation_ranges` by default.
 
     Raises:
-        TrainingError: too few reference windows, a weight that is not finite, or parts that do not
-            belong to the trunk.
+        TrainingError: too few reference windows, a weight that is not finite, parts that do not belong
+            to the network, or a network that does not leave out an absent modality, cannot be traced,
+            or answers otherwise once its adapters are merged.
     """
-    _check(model, parts, info, reference)
+    out = Path(out)
+    network = _network(model, parts, info, reference, adapters=adapters, subsets=subsets)
     if ranges_of is None:
         from edgeemo.export.calibrate import activation_ranges
 
         ranges_of = activation_ranges
-    model = model.eval()
     work = out.with_name(f".{out.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     (work / "graphs").mkdir(parents=True)
 
-    weights = weights_from_module(model.trunk, "trunk")
+    weights = dict(network.weights)
+    stem_graphs = {}
     for part in parts:
-        weights.update(weights_from_module(part.stem.eval(), f"stem.{part.name}"))
+        graph = graph_from_stem(part.stem, part.name, torch.from_numpy(part.examples[:2]))
+        stem_graphs[part.name] = graph
+        weights.update(weights_from_module(part.stem, f"stem.{part.name}"))
     _check_finite(weights)
     _save_tensors(weights, work / WEIGHTS_FILE)
     base_sha256 = hashlib.sha256((work / WEIGHTS_FILE).read_bytes()).hexdigest()
 
-    for adapter in (COMMON, *model.subsets):
+    for adapter, (pairs, config) in network.adapters.items():
         folder = work / "adapters" / adapter
         folder.mkdir(parents=True)
-        pairs = {name: tensor.numpy() for name, tensor in peft_state(model, adapter, "trunk").items()}
-        _check_finite(pairs)
         _save_tensors(pairs, folder / "adapter_model.safetensors")
-        write_json(folder / "adapter_config.json", peft_config(model, adapter, "trunk", base_sha256))
+        write_json(folder / "adapter_config.json", config | {"base_sha256": base_sha256})
 
-    for subset in model.subsets:
-        onnx.save(
-            graph_from_trunk(model.trunk, subset_members(subset)), str(work / "graphs" / f"{subset}.onnx")
-        )
+    for subset, graph in network.graphs.items():
+        onnx.save(graph, str(work / "graphs" / f"{subset}.onnx"))
     ranges: dict[str, Any] = {}
     for part in parts:
         path = work / "graphs" / f"stem.{part.name}.onnx"
-        onnx.save(graph_from_stem(part.stem, part.name, torch.from_numpy(part.examples[:2])), str(path))
+        onnx.save(stem_graphs[part.name], str(path))
         batches = [
             {f"input.{part.name}": part.calibration[i : i + 64]} for i in range(0, len(part.calibration), 64)
         ]
@@ -211,16 +128,47 @@ def save_checkpoint(
     ranges["features"] = feature_statistics(reference)
     write_json(work / "ranges.json", ranges)
 
-    _save_tensors(reference_answers(model, parts, reference), work / "reference.safetensors")
-    write_json(work / "checkpoint.json", _checkpoint_json(model, parts, info))
+    _save_tensors(reference_answers(network, parts, reference), work / "reference.safetensors")
+    write_json(work / "checkpoint.json", _checkpoint_json(network, parts, info))
     for name, content in (notes or {}).items():
         (work / name).write_text(content, encoding="utf-8")
     replace_folder(work, out)
 
 
-def _check(
-    model: AdaptedTrunk, parts: Sequence[ModalityPart], info: CheckpointInfo, reference: Windows
-) -> None:
+def _network(
+    model: nn.Module | Mapping[str, nn.Module],
+    parts: Sequence[ModalityPart],
+    info: CheckpointInfo,
+    reference: Windows,
+    *,
+    adapters: Adapters | None,
+    subsets: Sequence[str] | None,
+) -> Network:
+    """Returns the network of `save_checkpoint`, checked against its modalities and its windows."""
+    if len(reference) < MIN_REFERENCE_WINDOWS:
+        raise TrainingError(
+            f"{len(reference)} reference windows were given; a checkpoint needs {MIN_REFERENCE_WINDOWS}"
+        )
+    if isinstance(model, AdaptedTrunk):
+        if adapters is not None or subsets is not None:
+            raise TrainingError("an AdaptedTrunk brings its adapters and subsets; give none besides")
+        _check_trunk(model, parts)
+        _check_words(model.subsets, info)
+        _check_finite(model.state_dict())
+        network = network_from_trunk(model)
+    else:
+        network = network_from_module(
+            model, parts, len(info.labels), reference.rounded(), adapters=adapters, subsets=subsets
+        )
+        _check_words(tuple(network.models), info)
+    for tensors, _ in network.adapters.values():
+        _check_finite(tensors)
+    for part in parts:
+        _check_stem(part)
+    return network
+
+
+def _check_trunk(model: AdaptedTrunk, parts: Sequence[ModalityPart]) -> None:
     names = tuple(part.name for part in parts)
     if names != model.order:
         raise TrainingError(f"the trunk has modalities {model.order}, the parts are {names}")
@@ -230,25 +178,34 @@ def _check(
             raise TrainingError(
                 f"{part.name}: width and length are {(part.width, part.length)}, the trunk has {expected}"
             )
-    if len(reference) < MIN_REFERENCE_WINDOWS:
+
+
+def _check_words(subsets: Sequence[str], info: CheckpointInfo) -> None:
+    for subset in subsets:
+        for words in (info.temperatures, info.priors):
+            if words is not None and subset not in words:
+                raise TrainingError(f"no temperature or prior for subset {subset}")
+
+
+def _check_stem(part: ModalityPart) -> None:
+    with torch.no_grad():
+        found = tuple(part.stem.eval()(torch.from_numpy(part.examples)).shape)
+    expected = (len(part.examples), part.block // part.stride, part.width)
+    if found != expected:
         raise TrainingError(
-            f"{len(reference)} reference windows were given; a checkpoint needs {MIN_REFERENCE_WINDOWS}"
+            f"the stem of {part.name} makes {list(found)} of its examples; expected {list(expected)}: one "
+            "feature for each stride of a block, of the modality's width"
         )
-    for subset in model.subsets:
-        if subset not in info.temperatures or subset not in info.priors:
-            raise TrainingError(f"no temperature or prior for subset {subset}")
 
 
-def _check_finite(weights: Mapping[str, Array]) -> None:
+def _check_finite(weights: Mapping[str, Any]) -> None:
     for name, array in weights.items():
-        if not np.isfinite(array).all():
+        if not np.isfinite(np.asarray(array)).all():
             raise TrainingError(f"weight {name} is not finite: the training diverged, nothing was saved")
 
 
-def _checkpoint_json(
-    model: AdaptedTrunk, parts: Sequence[ModalityPart], info: CheckpointInfo
-) -> dict[str, Any]:
-    return {
+def _checkpoint_json(network: Network, parts: Sequence[ModalityPart], info: CheckpointInfo) -> dict[str, Any]:
+    content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "model_id": info.model_id,
         "family": info.family,
@@ -258,53 +215,33 @@ def _checkpoint_json(
         "subsets": {
             subset: {
                 "graph": f"graphs/{subset}.onnx",
-                "adapter": f"adapters/{subset}",
-                "temperature": float(info.temperatures[subset]),
-                "prior": [float(value) for value in info.priors[subset]],
+                **({"adapter": f"adapters/{subset}"} if subset in network.adapters else {}),
+                "temperature": info.temperature(subset),
+                "prior": info.prior(subset),
             }
-            for subset in model.subsets
+            for subset in network.models
         },
-        "adapters": {COMMON: f"adapters/{COMMON}"},
-        "low_rank": {
-            "scale": model.spec.scale,
-            "ranks": dict(model.spec.ranks),
-            "dropout": model.spec.dropout,
-        },
-        "trunk": dict(info.trunk),
+        "adapters": {COMMON: f"adapters/{COMMON}"} if COMMON in network.adapters else {},
+    }
+    if network.low_rank is not None:
+        content |= {"low_rank": dict(network.low_rank), "trunk": dict(info.trunk)}
+    return content | {
         "data": [dict(entry) for entry in info.data],
         "metrics": dict(info.metrics),
         "licence": dict(info.licence),
     }
 
 
-def answers(model: AdaptedTrunk, windows: Windows, subset: str) -> tuple[Array, dict[str, Array]]:
-    """Returns logits (N, C) and evidence (N, C) of one subset, adapters active, in eval mode."""
-    members = subset_members(subset)
-    logits: list[Array] = []
-    evidence: dict[str, list[Array]] = {m: [] for m in members}
-    model.eval()
-    with torch.no_grad():
-        for start in range(0, len(windows), 256):
-            rows = slice(start, start + 256)
-            features = {m: torch.from_numpy(windows.features[m][rows]) for m in members}
-            masks = {m: torch.from_numpy(windows.masks[m][rows]) for m in members}
-            out, parts = model(features, masks)
-            logits.append(out.numpy())
-            for m in members:
-                evidence[m].append(parts[m].numpy())
-    return np.concatenate(logits), {m: np.concatenate(rows_of) for m, rows_of in evidence.items()}
-
-
 def reference_answers(
-    model: AdaptedTrunk, parts: Sequence[ModalityPart], reference: Windows
+    network: Network, parts: Sequence[ModalityPart], reference: Windows
 ) -> dict[str, Array]:
     """Returns the tensors of ``reference.safetensors``."""
     rounded = reference.rounded()
     state: dict[str, Array] = {}
-    for m in model.order:
+    for m in (part.name for part in parts):
         state[f"features.{m}"] = rounded.features[m].astype(np.float16)
         state[f"mask.{m}"] = rounded.masks[m].astype(np.float16)
-    for subset in model.subsets:
+    for subset, model in network.models.items():
         logits, evidence = answers(model, rounded, subset)
         state[f"logits.{subset}"] = logits
         for m, values in evidence.items():

@@ -144,7 +144,8 @@ def strip_weights(model: onnx.ModelProto, names: set[str]) -> None:
     for tensor in kept:
         if tensor.name not in names:
             _check_constant(tensor.name, tensor)
-            continue
+        if tensor.name not in names or tensor.data_type != onnx.TensorProto.FLOAT:
+            continue  # a buffer of integers, such as positions, is part of the graph
         for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
             tensor.ClearField(field)
         del tensor.external_data[:]
@@ -206,9 +207,15 @@ def _quiet_tracer() -> Iterator[None]:
 
 
 def weights_from_module(module: nn.Module, prefix: str) -> dict[str, Any]:
-    """Returns parameters and buffers as float32 arrays (integers stay), named ``<prefix>.<name>``."""
+    """Returns parameters and buffers as float32 arrays (integers stay), named ``<prefix>.<name>``.
+
+    Children that the module lists as ``training_only`` are left out: no graph needs them.
+    """
+    left_out = getattr(module, "training_only", ())
     state: dict[str, Any] = {}
     for name, tensor in module.state_dict().items():
+        if name.split(".")[0] in left_out:
+            continue
         value = tensor.detach().cpu()
         state[f"{prefix}.{name}"] = (
             (value.float() if value.is_floating_point() else value).contiguous().numpy()

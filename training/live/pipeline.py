@@ -152,8 +152,8 @@ def train_live(
         sizes=_sizes(model, stems),
     )
     save_checkpoint(
-        out / "checkpoint",
         model,
+        out / "checkpoint",
         _parts(data, stems, config.seed),
         info,
         reference_windows(val_pools, priors["audio+video+text"], config.seed),
