@@ -51,9 +51,6 @@ def trunk_from_checkpoint(checkpoint: Path) -> AdaptedTrunk:
     weights = _tensors(checkpoint / WEIGHTS_FILE)
     prefix = "trunk."
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    for name in [*own]:
-        if name.split(".")[0] in getattr(trunk, "training_only", ()):
-            del own[name]
     try:
         trunk.load_state_dict(own)
         for adapter in (COMMON, *model.subsets):

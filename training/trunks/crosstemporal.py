@@ -188,7 +188,7 @@ class CrossTemporalTrunk(nn.Module):
             self.register_buffer("prompts", F.normalize(prompts.float(), dim=-1), persistent=False)
             self.contrast = nn.ModuleDict({m: nn.Linear(width, prompts.shape[1]) for m in widths})
 
-    training_only = ("contrast",)  # not needed to run: a checkpoint may hold it and a trunk may lack it
+    training_only = ("contrast",)  # children that checkpoints leave out
 
     @property
     def temporal(self) -> bool:

@@ -81,16 +81,16 @@ class Layer(nn.Module):
 class Fusion(nn.Module):
     """``G = sigmoid(W [h; c]); h + MLP(G h + (1 - G) c)`` of one modality, c = what its partners say."""
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float, *, partners: bool) -> None:
         super().__init__()
-        self.gate = nn.Linear(2 * width, width)
+        self.gate = nn.Linear(2 * width, width) if partners else None
         self.mlp = Mlp(width, dropout)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, h: Tensor, said: Tensor | None) -> Tensor:
         """Returns LN(h') (B, T, d); ``said`` (B, T, d) is None where there is no partner."""
         mixed = h
-        if said is not None:
+        if said is not None and self.gate is not None:
             gate = torch.sigmoid(self.gate(torch.cat((h, said), dim=-1)))
             mixed = said + gate * (h - said)
         out: Tensor = self.norm(h + self.mlp(mixed))
@@ -165,7 +165,7 @@ class ReDiFuTrunk(nn.Module):
                 for m in widths
             }
         )
-        self.fuse = nn.ModuleDict({m: Fusion(width, dropout) for m in widths})
+        self.fuse = nn.ModuleDict({m: Fusion(width, dropout, partners=len(widths) > 1) for m in widths})
         self.heads = nn.ModuleDict({m: nn.Linear(width, classes) for m in widths})
         self.importance = nn.ParameterDict({m: nn.Parameter(torch.zeros(1)) for m in widths})
         self.dropout = nn.Dropout(dropout)

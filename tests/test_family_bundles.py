@@ -1,0 +1,177 @@
+"""A checkpoint of each family goes all the way: saved, loaded, exported, run by a session on real sensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+pytest.importorskip("onnx", reason="needs onnx")
+pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+pytest.importorskip("cv2", reason="needs opencv")
+pytest.importorskip("av", reason="needs PyAV")
+
+from live_like import LABELS, MODALITIES, TEXT_SPEC  # noqa: E402
+from tiny_checkpoint import no_ranges  # noqa: E402
+from tiny_trunks import FLAT, randomise_pairs  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from edgeemo.bundle import Bundle  # noqa: E402
+from edgeemo.cli.demo import RECORDING  # noqa: E402
+from edgeemo.export import export_bundle  # noqa: E402
+from edgeemo.modality import all_subsets, subset_members  # noqa: E402
+from edgeemo.runtimes import OrtRunner  # noqa: E402
+from edgeemo.sensors import MediaFile  # noqa: E402
+from edgeemo.session import EngineOptions, Session  # noqa: E402
+from edgeemo.training.load import trunk_from_checkpoint  # noqa: E402
+from edgeemo.training.lowrank import AdaptedTrunk  # noqa: E402
+from edgeemo.training.save import CheckpointInfo, ModalityPart, Windows, save_checkpoint  # noqa: E402
+from edgeemo.training.trunks import build_trunk, low_rank_spec  # noqa: E402
+
+WIDTH = 4
+LENGTHS = {spec.name: spec.window.length for spec in MODALITIES}
+# Tracing takes most of the time: the smallest trunks, and two modalities where they meet.
+CASES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    "mculora": ("mculora", ("text",), {"width": 8, "blocks": 1}),
+    "crosstemporal": ("crosstemporal", ("audio", "video"), {"channels": [8], "kernel": 3, "heads": 2}),
+    "redifu-difference": ("redifu", ("audio", "text"), {"width": 8, "heads": 2, "denoise": "difference"}),
+    "redifu-dual": ("redifu", ("video",), {"width": 8, "heads": 2, "denoise": "dual"}),
+}
+TRAINING = {"crosstemporal": {"prompts": torch.ones(len(LABELS), 3)}}  # what no reader needs
+
+
+class FlatStem(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """Groups of ``stride`` items through one Linear: (B, context + n stride, *item) -> (B, n, 4)."""
+
+    def __init__(self, item: int, stride: int, context: int) -> None:
+        super().__init__()
+        self.stride, self.context = stride, context
+        self.out = nn.Linear(item * stride, WIDTH)
+
+    def forward(self, items: Tensor) -> Tensor:
+        new = items[:, self.context :]
+        features: Tensor = self.out(new.reshape(-1, new.shape[1] // self.stride, self.out.in_features))
+        return features
+
+
+class WordStem(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """(B, 32, K) ids -> (B, 32, 4): the sum of a word's rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(TEXT_SPEC.rows, WIDTH)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        features: Tensor = self.table(ids).sum(dim=2)
+        return features
+
+
+def parts(order: tuple[str, ...]) -> list[ModalityPart]:
+    torch.manual_seed(7)
+    rng = np.random.default_rng(7)
+    made = []
+    for spec in (spec for spec in MODALITIES if spec.name in order):
+        stem, shape = spec.stem, (4, spec.stem.left_context + spec.stem.block, *spec.stem.item_shape)
+        words = stem.dtype == "int64"
+        items = rng.integers(0, TEXT_SPEC.rows, shape) if words else rng.normal(size=shape).astype(np.float32)
+        size = int(np.prod(stem.item_shape))
+        made.append(
+            ModalityPart(
+                name=spec.name,
+                front_end=spec.front_end,
+                stem=WordStem() if words else FlatStem(size, stem.stride, stem.left_context),
+                width=WIDTH,
+                length=spec.window.length,
+                period_s=spec.window.period_s,
+                window_s=spec.window.window_s,
+                stride=stem.stride,
+                left_context=stem.left_context,
+                block=stem.block,
+                scope=stem.scope,
+                item_shape=stem.item_shape,
+                examples=items,
+                calibration=items,
+            )
+        )
+    return made
+
+
+def reference(order: tuple[str, ...]) -> Windows:
+    rng = np.random.default_rng(8)
+    masks = {m: (rng.random((256, LENGTHS[m])) < 0.8).astype(np.float32) for m in order}
+    for mask in masks.values():
+        mask[:, -1] = 1.0
+    features = {m: rng.normal(size=(256, LENGTHS[m], WIDTH)).astype(np.float32) for m in order}
+    return Windows(features, masks)
+
+
+def write_family(out: Path, kind: str) -> AdaptedTrunk:
+    """Writes a checkpoint of a tiny trunk with random adapters and returns its model."""
+    family, order, tiny = CASES[kind]
+    torch.manual_seed(9)
+    lengths = {m: LENGTHS[m] for m in order}
+    options = {**tiny, **FLAT, **TRAINING.get(kind, {})}
+    trunk = build_trunk(family, dict.fromkeys(order, WIDTH), lengths, len(LABELS), **options)
+    model = randomise_pairs(AdaptedTrunk(trunk, low_rank_spec(family)))
+    info = CheckpointInfo(
+        model_id=kind,
+        family=family,
+        labels=LABELS,
+        hop_s=0.5,
+        temperatures=dict.fromkeys(all_subsets(order), 1.0),
+        priors=dict.fromkeys(all_subsets(order), [1 / len(LABELS)] * len(LABELS)),
+        trunk=tiny,
+        data=[{"name": "random numbers", "licence": "none", "use": "none"}],
+        licence={"weights": "CC0-1.0", "non_commercial": False, "notice": "random weights for tests"},
+    )
+    save_checkpoint(
+        out=out,
+        model=model,
+        parts=parts(order),
+        info=info,
+        reference=reference(order),
+        ranges_of=no_ranges,
+    )
+    return model
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_a_family_goes_from_training_to_readings(kind: str, tmp_path: Path) -> None:
+    order = CASES[kind][1]
+    model = write_family(tmp_path / "checkpoint", kind)
+    again = trunk_from_checkpoint(tmp_path / "checkpoint")
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", variants=("fp32",))
+    bundle = Bundle.open(tmp_path / "bundle")
+
+    windows = reference(order)
+    for subset in all_subsets(order):
+        runner = OrtRunner(bundle.read_engine(subset, "fp32"), engine=subset, variant="fp32")
+        members = subset_members(subset)
+        features = {m: torch.from_numpy(windows.features[m][:5]) for m in members}
+        masks = {m: torch.from_numpy(windows.masks[m][:5]) for m in members}
+        with torch.no_grad():
+            expected, loaded = model.answer(features, masks), again.answer(features, masks)
+        feed = {f"features.{m}": features[m].numpy() for m in members}
+        found = runner.run(feed | {f"mask.{m}": masks[m].numpy() for m in members})
+        assert torch.equal(expected.logits, loaded.logits)
+        # Sums of at most a hundred products: rounding stays below 1e-5 of the largest logit.
+        tolerance = 1e-5 * float(expected.logits.abs().max())
+        np.testing.assert_allclose(found["logits"], expected.logits.numpy(), atol=tolerance, rtol=0)
+        assert ("frame_logits" in found) == (kind == "crosstemporal")
+        if expected.frame_logits is not None:
+            frames = expected.frame_logits.numpy()
+            assert frames.shape == (5, LENGTHS[members[0]], len(LABELS))
+            tolerance = 1e-5 * float(np.abs(frames).max())
+            np.testing.assert_allclose(found["frame_logits"], frames, atol=tolerance, rtol=0)
+
+    options = EngineOptions(variant="fp32")
+    with Session(tmp_path / "bundle", media=MediaFile(RECORDING), engines=options) as session:
+        for reading in session:
+            if reading.subset == "+".join(order):
+                break
+    assert reading.subset == "+".join(order)
+    assert sum(reading.probabilities.values()) == pytest.approx(1.0)
+    assert tuple(reading.evidence) == order
