@@ -233,7 +233,8 @@ def test_no_thread_outlives_close() -> None:
     hear(sensor, "one")
     sensor.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "edgeemo scripted"]
-    assert (sensor.closed, sensor.status.why) == (1, "scripted is closed")
+    assert (sensor.closed, sensor.status.state) == (1, "absent")
+    assert sensor.status.why == "scripted is closed: nothing is read from it"
 
 
 def test_queues_keep_what_their_policy_says() -> None:

@@ -51,6 +51,8 @@ def test_pushed_words_come_out_with_their_times() -> None:
         assert queue.poll() == []
         status = queue.status
         assert (status.state, status.chunks, status.drops, status.last_data_s) == ("running", 3, 0, 5.5)
+    assert queue.status.state == "absent"
+    assert queue.status.why == "pushed text is closed: it takes no words"
 
 
 def test_pushes_that_cannot_be_used_are_refused_and_nothing_is_lost() -> None:

@@ -105,8 +105,8 @@ class SensorStatus:
     """How a sensor is at one moment.
 
     Attributes:
-        state: ``absent`` (no such device, or its library is missing), ``lost`` (no data by the deadline,
-            an error, or the source has ended) or ``running``.
+        state: ``absent`` (no such device, its library is missing, or it is not started or closed),
+            ``lost`` (no data by the deadline, an error, or the source has ended) or ``running``.
         why: one sentence for a person; for what is missing it ends with the command that installs it.
         chunks: chunks received so far.
         drops: chunks that were lost because nobody took them in time, or that were damaged.

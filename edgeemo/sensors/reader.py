@@ -135,10 +135,13 @@ class LiveSensor(Sensor):
         return self._queue.take(timeout_s)
 
     def close(self) -> None:
-        """Releases the device; waits at most a second for a driver that does not let go."""
+        """Releases the device; waits at most a second for a driver that does not let go.
+
+        From then on it is ``absent``, as before `start`: nothing was lost, it is not listened to.
+        """
         with self._lock:
             reader, self._reader, self._clock = self._reader, None, None
-            self._gone = Gone("lost", f"{self.name} is closed", retry=False)
+            self._gone = Gone("absent", f"{self.name} is closed: nothing is read from it", retry=False)
         if reader:
             reader.stop()
             if not reader.join(1.0):

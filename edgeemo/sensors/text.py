@@ -32,6 +32,7 @@ class TextQueue(Sensor):
         self._queue = ChunkQueue(capacity, "drop-oldest")
         self._lock = threading.Lock()
         self._clock: Clock | None = None
+        self._idle = f"{name} has not been started"
         self._pushed = 0
         self._last_s: float | None = None
 
@@ -72,6 +73,7 @@ class TextQueue(Sensor):
     def close(self) -> None:
         """Takes no more words; those not polled yet are forgotten."""
         self._clock = None
+        self._idle = f"{self.name} is closed: it takes no words"
         self._queue.take()
 
     @property
@@ -80,7 +82,7 @@ class TextQueue(Sensor):
         running = self._clock is not None
         return SensorStatus(
             state="running" if running else "absent",
-            why=f"waiting for {self.name}" if running else f"{self.name} has not been started",
+            why=f"waiting for {self.name}" if running else self._idle,
             chunks=self._pushed,
             drops=self._queue.drops,
             last_data_s=self._last_s,
