@@ -122,6 +122,9 @@ def merge_adapters(
 
     Returns:
         name -> fp32 array; arrays that no adapter touches are the ones given.
+
+    Raises:
+        CheckpointError: a merged weight (named) does not fit fp32.
     """
     merged = dict(weights)
     for name in weights:
@@ -130,10 +133,22 @@ def merge_adapters(
         if name == module or not pairs:
             continue
         total = weights[name].astype(np.float64)  # (out, in)
-        for pair in pairs:
-            add_low_rank(total, pair)
-        merged[name] = total.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by name below
+            for pair in pairs:
+                add_low_rank(total, pair)
+            merged[name] = total.astype(np.float32)
+        _check_merged(name, merged[name], pairs)
     return merged
+
+
+def _check_merged(name: str, merged: NDArray[np.float32], pairs: Sequence[LowRankPair]) -> None:
+    broken = int(merged.size - np.count_nonzero(np.isfinite(merged)))
+    if broken:
+        scales = ", ".join(f"{pair.scale:g}" for pair in pairs)
+        raise CheckpointError(
+            f"the weight {name!r} merged with its adapters holds {broken} numbers that do not fit float32; "
+            f"lora_alpha / r is {scales}: the adapter's config is damaged or the training diverged"
+        )
 
 
 def add_low_rank(total: NDArray[np.float64], pair: LowRankPair) -> None:

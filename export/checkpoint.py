@@ -21,6 +21,7 @@ from edgeemo.bundle.manifest_json import (
     canonical_keys,
     check_file_name,
     check_format_version,
+    hop_from_fields,
     licence_from_fields,
     modality_from_fields,
     subset_from_fields,
@@ -160,11 +161,11 @@ class _Reader:
             top.fail("needs at least two labels and at least one modality, each modality once")
         weights = self._weights()
         engine_graphs: dict[str, onnx.ModelProto] = {}
-        adapters: dict[str, Adapter] = {}
+        places: dict[str, str] = {}
         subsets: dict[str, SubsetSpec] = {}
         common = top.fields("adapters")
         if COMMON in common.names():
-            adapters[COMMON] = self._adapter(common.text(COMMON), COMMON, weights)
+            places[COMMON] = common.text(COMMON)
         common.finish()
         entry = top.fields("subsets")
         for key in canonical_keys(entry, order):
@@ -175,7 +176,7 @@ class _Reader:
             members = [modality for modality in modalities if modality.name in subset_members(key)]
             check_engine_graph(engine_graphs[key], graph_file, members, len(labels))
             if "adapter" in fields.names():
-                adapters[key] = self._adapter(fields.text("adapter"), key, weights)
+                places[key] = fields.text("adapter")
             fields.finish()
         if not subsets:
             entry.fail("is empty; expected at least one subset")
@@ -184,6 +185,8 @@ class _Reader:
             stem_graphs[modality.name] = load_graph(self.touch(graph_file))
             check_stem_graph(stem_graphs[modality.name], graph_file, modality)
         _check_weights(str(self.folder / WEIGHTS), weights, engine_graphs, stem_graphs)
+        # Only now: a base that lacks a tensor is not the adapters' base either, but that says too little.
+        adapters = {key: self._adapter(place, key, weights) for key, place in places.items()}
         _check_adapted(adapters, engine_graphs)
         reference = read_tensors(self.touch(REFERENCE), CheckpointError)
         check_reference(str(self.folder / REFERENCE), reference, modalities, engine_graphs, len(labels))
@@ -192,7 +195,7 @@ class _Reader:
             model_id=top.text("model_id"),
             family=top.text("family"),
             labels=labels,
-            hop_s=top.number("hop_s", above=0.0),
+            hop_s=hop_from_fields(top),
             modalities=modalities,
             subsets=subsets,
             weights=weights,

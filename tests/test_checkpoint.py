@@ -89,7 +89,7 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
     refuse(tmp_path / "absent", r"holds no checkpoint\.json")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 2, "1", None, 1.0, True])
 def test_unknown_format_version(folder: Path, version: object) -> None:
     edit_json(folder / "checkpoint.json", lambda data: data.update(format_version=version))
     refuse(folder, "this checkpoint has format version", FormatVersionError)
@@ -98,6 +98,41 @@ def test_unknown_format_version(folder: Path, version: object) -> None:
 def test_missing_tensor(folder: Path) -> None:
     edit_base(folder, lambda tensors: tensors.pop("trunk.norms.audio.bias"))
     refuse(folder, r"missing tensor 'trunk\.norms\.audio\.bias' \[8\], which the graph of audio needs")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda tensors: tensors.pop(WEIGHT), rf"missing tensor '{WEIGHT}' \[8, 8\]"),
+        (lambda tensors: tensors.pop("stem.audio.conv.bias"), r"missing tensor 'stem\.audio\.conv\.bias'"),
+        (lambda tensors: tensors.update(spare=np.zeros(3, np.float32)), "extra tensor 'spare'"),
+        (
+            lambda tensors: tensors.update({WEIGHT: np.zeros((8, 7), np.float32)}),
+            rf"'{WEIGHT}' has shape \[8, 7\]; expected \[8, 8\]",
+        ),
+    ],
+    ids=["missing", "missing in a stem", "extra", "misshapen"],
+)
+def test_a_broken_base_is_named_though_its_adapters_fit_no_more(
+    folder: Path, change: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
+    edit_tensors(folder / "model.safetensors", change)
+    refuse(folder, sentence)
+
+
+@pytest.mark.parametrize("hop_s", [1e-9, 0.04, 61])
+def test_a_hop_that_no_session_could_keep(folder: Path, hop_s: float) -> None:
+    edit_json(folder / "checkpoint.json", lambda data: data.update(hop_s=hop_s))
+    refuse(folder, r"'hop_s' is .*; expected 0\.05\.\.60 seconds")
+
+
+@pytest.mark.parametrize("alpha", [1e42, 1e308])
+def test_a_merged_weight_that_does_not_fit_is_named(folder: Path, alpha: float) -> None:
+    config = folder / "adapters/audio/adapter_config.json"
+    edit_json(config, lambda data: data.update(lora_alpha=alpha, alpha_pattern={}))
+    checkpoint = Checkpoint.open(folder)
+    with pytest.raises(CheckpointError, match=r"the weight 'trunk\..*' merged .* do not fit float32"):
+        checkpoint.merged_weights("audio")
 
 
 def test_missing_stem_tensor(folder: Path) -> None:
