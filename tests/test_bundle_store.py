@@ -240,6 +240,43 @@ def test_a_full_disk_leaves_the_old_bundle(bundle: Bundle, monkeypatch: pytest.M
     assert not list(bundle.path.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize("at", [1, 2, 9, 16, 17, 18])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_full_disk_leaves_nothing_where_there_was_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, there: bool
+) -> None:
+    out = tmp_path / "bundle"
+    if there:
+        (out / "graphs").mkdir(parents=True)
+        (out / "graphs" / "notes.txt").write_text("not ours")
+    before = sorted(tmp_path.rglob("*"))
+    synced = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal synced
+        synced += 1
+        if synced >= at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ExportError, match="no room left on the disk"):
+        write_bundle(out)
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.undo()
+    write_bundle(out).verify()
+
+
+def test_an_aborted_export_leaves_nothing_where_there_was_no_bundle(tmp_path: Path) -> None:
+    def abort() -> None:
+        with BundleWriter(tmp_path / "bundle") as writer:
+            writer.add_graph("audio.fp32", b"a graph")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        abort()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_without_permission(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: object, target: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(target))

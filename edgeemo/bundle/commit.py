@@ -36,7 +36,7 @@ class BundleWriter:
     """The right to change one bundle folder, from ``with`` to the end of its block.
 
     Add files, then `commit` a manifest that refers to them. Leaving the block without a commit leaves
-    the bundle as it was.
+    the bundle as it was, and a folder that held none as if nobody had written there.
 
     Args:
         folder: where the bundle lies or shall lie; made if need be.
@@ -47,6 +47,8 @@ class BundleWriter:
         self.folder = Path(folder)
         self._wait_s = wait_s
         self._lock: BaseFileLock | None = None
+        self._written: list[Path] = []
+        self._made: list[Path] = []
 
     def __enter__(self) -> BundleWriter:
         """Takes the lock.
@@ -62,7 +64,10 @@ class BundleWriter:
                 "writing a bundle", "filelock", "pip install 'edgeemo[export]'"
             ) from None
         with _explained(self.folder):
-            (self.folder / GRAPHS).mkdir(parents=True, exist_ok=True)
+            graphs = self.folder / GRAPHS
+            self._made = [place for place in (graphs, self.folder) if not place.exists()]
+            self._written = [] if (self.folder / LOCK).exists() else [self.folder / LOCK]
+            graphs.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / LOCK)
             try:
                 lock.acquire(timeout=self._wait_s)
@@ -78,6 +83,8 @@ class BundleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
+            if not (self.folder / MANIFEST).exists():
+                self._take_back()
             self._lock.release()
             self._lock = None
 
@@ -156,6 +163,7 @@ class BundleWriter:
         place = self.folder / name
         with _explained(self.folder):
             if place.is_symlink() or not place.is_file() or place.read_bytes() != data:
+                self._written.append(place)
                 _write_file(place, data)
         return name, FileEntry(bytes=len(data), sha256=digest)
 
@@ -173,6 +181,18 @@ class BundleWriter:
             if name not in keep and _OURS.fullmatch(place.name) and not place.is_dir():
                 with suppress(OSError):
                     place.unlink()
+
+    def _take_back(self) -> None:
+        """Deletes what this writer wrote where no bundle came of it; failing to is harmless.
+
+        The lock goes last and while it is held: who waits for it sees that its file is gone and makes anew.
+        """
+        for place in reversed(self._written):
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
+        for folder in self._made:
+            with suppress(OSError):
+                folder.rmdir()
 
     def _require_lock(self) -> None:
         if self._lock is None:
