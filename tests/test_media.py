@@ -100,6 +100,34 @@ def test_iterating_again_gives_the_same_again(tmp_path: Path) -> None:
     assert media.status["video"].chunks == 2 * FPS
 
 
+def test_iterations_side_by_side_know_nothing_of_each_other(tmp_path: Path) -> None:
+    media = MediaFile(write_clip(tmp_path / "clip.mp4"))
+    whole = [(chunk.modality, chunk.time_s) for chunk in media]
+    first = iter(media)
+    one = list(itertools.islice(first, 40))
+    assert media.status["video"].chunks > 10
+    second = iter(media)
+    assert media.status["video"].chunks == 0  # the newest has not begun
+    other: list[Chunk] = []
+    for chunk, beside in zip(first, second, strict=False):
+        one.append(chunk)
+        other.append(beside)
+    assert [(chunk.modality, chunk.time_s) for chunk in one] == whole
+    assert [(chunk.modality, chunk.time_s) for chunk in (*other, *second)] == whole
+    assert media.status["video"].chunks == 2 * FPS
+    assert media.faults == ()
+
+
+def test_closing_ends_every_iteration(tmp_path: Path) -> None:
+    media = MediaFile(write_clip(tmp_path / "clip.mp4"))
+    iterations = [iter(media) for _ in range(3)]
+    for iteration in iterations[:2]:
+        next(iteration)
+    media.close()
+    assert [list(iteration) for iteration in iterations] == [[], [], []]
+    assert len(of("video", media)) == 2 * FPS
+
+
 @pytest.mark.parametrize("chunk_s", [0.005, 0.1, 0.33, 10.0])
 def test_sound_in_other_chunks_is_the_same_sound_at_the_same_times(tmp_path: Path, chunk_s: float) -> None:
     path = write_clip(tmp_path / "clip.mp4")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,58 +20,23 @@ from edgeemo.errors import InputError, MissingDependencyError
 from edgeemo.features.resample import to_mono_float32
 from edgeemo.modality import AUDIO, TEXT, VIDEO
 from edgeemo.sensors.audio_blocks import AudioBlocks
-from edgeemo.sensors.base import Chunk, SensorState, SensorStatus
+from edgeemo.sensors.base import Chunk, SensorStatus
 from edgeemo.sensors.captions import Caption, chunks_from_captions, read_srt
+from edgeemo.sensors.track import WORDS, Track
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 INSTALL_MEDIA = "pip install 'edgeemo[media]'"
-_EARLY_S = 0.3  # containers round the lengths that they declare to a frame or two
-
-
-@dataclass
-class _Track:
-    """What has been seen of one stream of the file."""
-
-    state: SensorState
-    why: str
-    chunks: int = 0
-    damaged: int = 0
-    first_damage_s: float = 0.0
-    newest_s: float | None = None
-    end_s: float = 0.0
-    declared_s: float | None = None
-    broken_off: str = ""
-
-    def take(self, chunk: Chunk) -> Chunk:
-        self.chunks += 1
-        self.newest_s = chunk.time_s
-        self.reach(chunk.time_s + chunk.duration_s)
-        return chunk
-
-    def reach(self, time_s: float) -> None:
-        self.end_s = max(self.end_s, time_s)
-
-    def damage(self) -> None:
-        self.damaged += 1
-        self.first_damage_s = self.first_damage_s if self.damaged > 1 else self.end_s
-
-    def faults(self, what: str) -> Iterator[str]:
-        if self.damaged:
-            yield f"damaged pieces of {what} skipped: {self.damaged}, first after {self.first_damage_s:.2f} s"
-        if self.broken_off:
-            yield f"{what} cannot be read past {self.end_s:.2f} s: {self.broken_off}"
-        elif self.declared_s is not None and self.end_s < self.declared_s - _EARLY_S:
-            yield f"{what} ends early, at {self.end_s:.2f} of {self.declared_s:.2f} s"
 
 
 class MediaFile:
     """A recording, iterated as chunks of audio, video and text in order of their time stamps.
 
-    Time 0 is the start of the recording. Iterating again starts again and gives the same chunks. Sound and
-    picture are read through two handles, so that a badly interleaved file needs no more memory than a good
-    one. A damaged or truncated file yields what is there; `status` and `faults` then say what is not.
+    Time 0 is the start of the recording. Each iteration starts there, gives the same chunks and knows nothing
+    of the others, which may be under way; `status` and `faults` speak of the newest. Sound and picture are
+    read through two handles, so that a badly interleaved file needs no more memory than a good one. A damaged
+    or truncated file yields what is there; `status` and `faults` then say what is not.
 
     Args:
         path: any file that FFmpeg reads.
@@ -100,7 +65,7 @@ class MediaFile:
         self._av = load_av()
         self._chunk_s = chunk_s
         self._max_fps = max_fps
-        self._open: list[Any] = []
+        self._playing: WeakSet[_Playback] = WeakSet()
         self._streams: dict[str, int] = {}
         self._declared: dict[str, float | None] = {}
         self._captions: list[Caption] = []
@@ -122,38 +87,30 @@ class MediaFile:
 
     @property
     def status(self) -> dict[str, SensorStatus]:
-        """How each modality is at this point of the iteration; ``lost`` once its stream has ended."""
-        return {
-            modality: SensorStatus(
-                state=track.state,
-                why=track.why,
-                chunks=track.chunks,
-                drops=track.damaged,
-                last_data_s=track.newest_s,
-            )
-            for modality, track in self._tracks.items()
-        }
+        """How each modality is at this point of the newest iteration; ``lost`` once its stream has ended."""
+        return {modality: track.status for modality, track in self._tracks.items()}
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Sentences about what is wrong with the file, as far as it has been read; empty if nothing is."""
+        """Sentences about what is wrong with the file, as far as the newest iteration has read it."""
         found = [self._caption_fault] if self._caption_fault else []
         for modality in (AUDIO, VIDEO):
             track = self._tracks[modality]
             if track.state == "lost" or track.damaged:
-                found.extend(f"{self.name}: {fault}" for fault in track.faults(_WORDS[modality]))
+                found.extend(f"{self.name}: {fault}" for fault in track.faults(WORDS[modality]))
         return tuple(found)
 
     def __iter__(self) -> Iterator[Chunk]:
-        self.close()
-        self._tracks = self._new_tracks()
-        sources = [self._finish(m, self._read(m)) for m in self.modalities]
-        yield from heapq.merge(*sources, key=lambda chunk: chunk.time_s)
+        playback = _Playback(self)
+        self._playing.add(playback)
+        self._tracks = playback.tracks
+        return playback.chunks()
 
     def close(self) -> None:
-        """Closes the file; an iteration under way ends. May be called any number of times."""
-        while self._open:
-            self._open.pop().close()
+        """Ends every iteration under way and closes its handles. May be called any number of times."""
+        for playback in list(self._playing):
+            playback.close()
+        self._playing.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -211,44 +168,65 @@ class MediaFile:
             except InputError as error:  # nobody asked for this file: the recording is still good
                 self._caption_fault = str(error)
 
-    def _new_tracks(self) -> dict[str, _Track]:
+    def _new_tracks(self) -> dict[str, Track]:
         tracks = {}
         for modality in (AUDIO, VIDEO):
             if modality in self._streams:
-                tracks[modality] = _Track("running", f"reading {self.name}")
+                tracks[modality] = Track("running", f"reading {self.name}")
                 tracks[modality].declared_s = self._declared[modality]
             else:
-                tracks[modality] = _Track("absent", f"{self.name} has no {_WORDS[modality]}")
+                tracks[modality] = Track("absent", f"{self.name} has no {WORDS[modality]}")
         beside = self._caption_fault or f"{self.name} has no captions beside it"
         tracks[TEXT] = (
-            _Track("running", f"captions of {self.name}") if self._captions else _Track("absent", beside)
+            Track("running", f"captions of {self.name}") if self._captions else Track("absent", beside)
         )
         return tracks
 
+
+class _Playback:
+    """One iteration over a recording, with tracks and handles of its own."""
+
+    def __init__(self, media: MediaFile) -> None:
+        self._media = media
+        self._open: list[Any] = []
+        self._closed = False
+        self.tracks = media._new_tracks()
+
+    def chunks(self) -> Iterator[Chunk]:
+        sources = [self._finish(m, self._read(m)) for m in self._media.modalities]
+        merged = heapq.merge(*sources, key=lambda chunk: chunk.time_s)
+        while not self._closed and (chunk := next(merged, None)) is not None:
+            yield chunk
+
+    def close(self) -> None:
+        self._closed = True
+        while self._open:
+            self._open.pop().close()
+
     def _read(self, modality: str) -> Iterator[Chunk]:
         if modality == TEXT:
-            return chunks_from_captions(self._captions)
+            return chunks_from_captions(self._media._captions)
         return self._read_audio() if modality == AUDIO else self._read_video()
 
     def _finish(self, modality: str, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        track = self._tracks[modality]
+        track = self.tracks[modality]
         for chunk in chunks:
             yield track.take(chunk)
         if modality == TEXT:  # silence after the last caption is silence, not a loss
             return
-        faults = list(track.faults(_WORDS[modality]))
+        faults = list(track.faults(WORDS[modality]))
         track.state = "lost"
-        track.why = f"{self.name}: " + (
-            "; ".join(faults) if faults else f"{_WORDS[modality]} ended at {track.end_s:.2f} s"
+        track.why = f"{self._media.name}: " + (
+            "; ".join(faults) if faults else f"{WORDS[modality]} ended at {track.end_s:.2f} s"
         )
 
     def _read_audio(self) -> Iterator[Chunk]:
-        blocks = AudioBlocks(self._chunk_s)
+        blocks = AudioBlocks(self._media._chunk_s)
         for frame in self._frames(AUDIO):
             try:
                 samples = to_mono_float32(_samples_of(frame))
             except InputError:  # not finite, or far beyond full scale: the decoder met damage
-                self._tracks[AUDIO].damage()
+                self.tracks[AUDIO].damage()
                 continue
             time_s = self._time_of(frame)
             early = 0 if time_s is None else min(len(samples), max(0, round(-time_s * frame.sample_rate)))
@@ -262,29 +240,29 @@ class MediaFile:
         for frame in self._frames(VIDEO):
             time_s = self._time_of(frame)
             if time_s is None or time_s <= last_s:  # no stamp, or one that goes back: it follows the last
-                time_s = max(0.0, last_s + self._frame_s)
+                time_s = max(0.0, last_s + self._media._frame_s)
             last_s = time_s
-            self._tracks[VIDEO].reach(time_s + self._frame_s)
+            self.tracks[VIDEO].reach(time_s + self._media._frame_s)
             if time_s < 0:
                 continue
-            if self._max_fps:
-                slot = math.floor(time_s * self._max_fps + 1e-6)
+            if self._media._max_fps:
+                slot = math.floor(time_s * self._media._max_fps + 1e-6)
                 if slot <= last_slot:
                     continue
                 last_slot = slot
             yield Chunk(VIDEO, time_s, _bgr_of(frame))
 
     def _frames(self, modality: str) -> Iterator[Any]:
-        track = self._tracks[modality]
-        container = self._container()
+        track = self.tracks[modality]
+        container = self._media._container()
         self._open.append(container)
-        stream = container.streams[self._streams[modality]]
+        stream = container.streams[self._media._streams[modality]]
         stream.codec_context.thread_count = 1
         try:
             for packet in container.demux(stream):
                 try:
                     frames = packet.decode()
-                except self._av.error.FFmpegError:
+                except self._media._av.error.FFmpegError:
                     track.damage()
                     continue
                 for frame in frames:
@@ -292,20 +270,13 @@ class MediaFile:
                         track.damage()
                     else:
                         yield frame
-                        if container not in self._open:  # closed meanwhile
-                            return
-        except self._av.error.FFmpegError as error:
+        except self._media._av.error.FFmpegError as error:
             track.broken_off = error.strerror or str(error)
         finally:
-            if container in self._open:
-                self._open.remove(container)
             container.close()
 
     def _time_of(self, frame: Any) -> float | None:
-        return None if frame.time is None else float(frame.time) - self._start_s
-
-
-_WORDS = {AUDIO: "sound", VIDEO: "picture", TEXT: "captions"}
+        return None if frame.time is None else float(frame.time) - self._media._start_s
 
 
 def load_av() -> ModuleType:
