@@ -425,7 +425,7 @@ def test_the_command_line_exports_and_inspects(
     assert document["parameters"]["adapter audio"] == 135
     assert main(["inspect", str(tmp_path)]) == 1
     assert "is neither a bundle (no manifest.json) nor a checkpoint" in capsys.readouterr().err
-    assert main(["export", str(TINY), "--out", out, "--subset", "smell"]) == 1
+    assert main(["export", str(TINY), "--out", out, "--subset", "smell"]) == 2
     assert "there are: audio, video, text" in capsys.readouterr().err
 
 
