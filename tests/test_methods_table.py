@@ -16,9 +16,15 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 pytest.importorskip("onnxscript", reason="needs onnxscript")
 
 from benchmarks.methods.__main__ import main  # noqa: E402
-from benchmarks.methods.results import SUBSETS, Comparison, conditions_by_panel  # noqa: E402
+from benchmarks.methods.results import (  # noqa: E402
+    SUBSETS,
+    Comparison,
+    collect_results,
+    conditions_by_panel,
+)
 from benchmarks.methods.tables import best_family, write_tables  # noqa: E402
 from edgeemo.datasets.mosi import MODALITIES, read_mosi  # noqa: E402
+from edgeemo.errors import TrainingError  # noqa: E402
 from edgeemo.training.config import MethodConfig, Schedule  # noqa: E402
 from edgeemo.training.methods import method_result, networks_of, run_network  # noqa: E402
 from edgeemo.training.methods.disturb import DISTURBANCES  # noqa: E402
@@ -92,13 +98,47 @@ def test_missing_rates_go_from_all_to_single_modalities(tmp_path: Path) -> None:
     assert sum(len(panel) for panel in conditions_by_panel().values()) == len(DISTURBANCES)
 
 
-def test_the_command_needs_finished_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "zeros.toml").write_text('method = "zeros"\n[trunk]\nwidths = 3\n')
-    write_tiny_mosi(tmp_path / "data")
-    words = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--configs", str(tmp_path)]
+def run_command(folder: Path, settings: str, *more: str) -> int:
+    (folder / "zeros.toml").write_text(f'method = "zeros"\n{settings}')
+    write_tiny_mosi(folder / "data")
+    words = ["--data", str(folder / "data"), "--out", str(folder / "out"), "--configs", str(folder)]
+    words += ["--results", str(folder / "results"), "--methods", "zeros", "--seeds", "0", "--threads", "1"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["methods", *words, "--methods", "zeros", "--seeds", "0", "--threads", "1"])
-        assert main() == 1
+        patch.setattr("sys.argv", ["methods", *words, *more])
+        return main()
+
+
+SETTINGS = "[schedule]\nepochs = 1\nsteps = 1\n[trunk]\nblocks = 1\nwidth = "
+
+
+def test_the_command_trains_once_and_writes_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(tmp_path, SETTINGS + "8") == 0
+    record = tmp_path / "out" / "zeros" / "seed0" / "record.npz"
+    before = record.stat().st_mtime_ns
+    page = (tmp_path / "results" / "methods.md").read_text()
+    assert "| (d) zeros |" in page
+    assert "mculora" not in page.split("## Size")[0]
+    assert run_command(tmp_path, SETTINGS + "8") == 0
+    assert record.stat().st_mtime_ns == before
+    capsys.readouterr()
+    assert run_command(tmp_path, SETTINGS + "16") == 1
+    assert "holds a run with another config" in capsys.readouterr().err
+
+
+def test_runs_of_other_settings_are_not_reported(tmp_path: Path) -> None:
+    assert run_command(tmp_path, SETTINGS + "8", "--train-only") == 0
+    data = (read_mosi(tmp_path / "data", "train"), read_mosi(tmp_path / "data", "dev"))
+    other = replace(CONFIG, method="zeros", family="")
+    with pytest.raises(TrainingError, match="other settings than those of zeros"):
+        collect_results({"zeros": other}, [0], data, tmp_path / "out")
+
+
+def test_an_unknown_option_of_the_trunk_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(tmp_path, "[trunk]\nwidths = 3\n") == 1
     assert "unknown option 'widths'" in capsys.readouterr().err
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.datasets.mosi import MODALITIES, MosiVideos
+from edgeemo.errors import TrainingError
 from edgeemo.modality import all_subsets
 from edgeemo.training.config import MethodConfig
-from edgeemo.training.methods import MethodResult, load_record, method_result, networks_of
+from edgeemo.training.methods import MethodResult, Network, Record, load_record, method_result, networks_of
 from edgeemo.training.methods.bootstrap import Interval, figures_from_confusion, paired_interval
 from edgeemo.training.methods.disturb import CLEAN, DISTURBANCES, missing_pattern_shares
 from edgeemo.training.methods.run import rule_of
@@ -99,14 +101,14 @@ def collect_results(
         out: holds the runs.
 
     Raises:
-        TrainingError: a run is not finished.
+        TrainingError: a run is not finished, or has other settings.
     """
     train, dev = data
     results: dict[str, MethodResult] = {}
     for method, config in configs.items():
         runs = [
             {
-                network.name: load_record(out / network.name / f"seed{seed}")
+                network.name: _record(config, network, out / network.name / f"seed{seed}")
                 for network in networks_of(config, MODALITIES)
             }
             for seed in seeds
@@ -117,7 +119,7 @@ def collect_results(
         configs=configs,
         seeds=tuple(seeds),
         results=results,
-        sizes={method: method_size(config, dev.widths, dev.length) for method, config in configs.items()},
+        sizes={method: _kept_size(config, dev, out / "sizes") for method, config in configs.items()},
         majority=float(np.bincount(labels).max() / len(labels)),
         data={
             "train_videos": len(train),
@@ -126,6 +128,27 @@ def collect_results(
             "dev_utterances": len(labels),
         },
     )
+
+
+def _record(config: MethodConfig, network: Network, folder: Path) -> Record:
+    record = load_record(folder)
+    if record.meta["config"] != json.loads(json.dumps(config.identity(adapted=network.adapted))):
+        raise TrainingError(f"{folder} was trained with other settings than those of {config.method}")
+    return record
+
+
+def _kept_size(config: MethodConfig, dev: MosiVideos, folder: Path) -> MethodSize:
+    """Returns the size of a method, from a file where it was worked out before (tracing takes minutes)."""
+    path = folder / f"{config.method}.json"
+    key = json.loads(json.dumps([config.family, config.trunk, dev.widths, dev.length]))
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["key"] == key:
+            return MethodSize(**kept["size"])
+    size = method_size(config, dev.widths, dev.length)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"key": key, "size": asdict(size)}) + "\n", encoding="utf-8")
+    return size
 
 
 def conditions_by_panel() -> dict[str, list[tuple[str, float]]]:

@@ -74,7 +74,7 @@ def _page(comparison: Comparison, machine: dict[str, Any], command: str) -> str:
         f"{data['train_utterances']} train utterances of {data['train_videos']} videos, "
         f"{data['dev_utterances']} dev utterances of {data['dev_videos']} other videos; seeds "
         f"{', '.join(map(str, seeds))}. {machine['date']}, {machine['cpu']}, "
-        f"{machine['processors']} processors shared with other work (load "
+        f"{machine['processors']} processors (load "
         f"average {machine['load_average']} at the end), {machine['system']}, "
         f"Python {machine['python']}. Made by `{command}`.",
         "",
@@ -128,7 +128,8 @@ def _size_table(comparison: Comparison) -> list[str]:
     columns = ("method", "trunk parameters", "adapter parameters", "engines", "fp32 bytes", "int8 bytes")
     note = (
         "Bytes of all engines that serve the seven subsets, as the exporter makes them (adapters merged). "
-        "Seconds are those of one seed, all its networks, one after another."
+        "Seconds are wall time of one seed, all its networks one after another; one thread on cores that other work "
+        "shared, so they are upper bounds."
     )
     return [note, "", *markdown_table((*columns, "mean s", "largest s"), rows)]
 
@@ -271,11 +272,15 @@ def _pictures(comparison: Comparison, folder: Path) -> list[Path]:
         )
     }
     for title, conditions in conditions_by_panel().items():
+        clean = [] if title.endswith("noise") else [0.0]
         unit = "SNR in dB" if title.endswith("noise") else "share of utterances"
         panels[f"{title}, all three present: {unit}"] = (
-            [strength for _, strength in conditions],
+            [*clean, *(strength for _, strength in conditions)],
             {
-                _name(m): [100 * comparison.disturbed(m, name, FULL) for name, _ in conditions]
+                _name(m): [
+                    *(100 * comparison.disturbed(m, CLEAN, FULL) for _ in clean),
+                    *(100 * comparison.disturbed(m, name, FULL) for name, _ in conditions),
+                ]
                 for m in comparison.results
             },
         )
