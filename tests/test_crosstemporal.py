@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
+pytest.importorskip("onnx", reason="needs onnx")
+pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 
 from tiny_trunks import CLASSES, LENGTHS, WIDTHS, tiny_trunk, windows  # noqa: E402
 
 from edgeemo.errors import TrainingError  # noqa: E402
+from edgeemo.export.graph import bind_weights, bytes_from_model, fold_graph  # noqa: E402
+from edgeemo.export.quantize import quantize_engine  # noqa: E402
+from edgeemo.runtimes import OrtRunner  # noqa: E402
+from edgeemo.training.trace import graph_from_trunk, weights_from_module  # noqa: E402
 from edgeemo.training.trunks import build_trunk  # noqa: E402
 from edgeemo.training.trunks.crosstemporal import TEMPERATURE, TemporalBlock  # noqa: E402
 from edgeemo.training.trunks.frames import FrameGrids, held_positions  # noqa: E402
@@ -88,8 +95,8 @@ def test_a_frame_without_data_shows_the_mean_and_events_always_do() -> None:
     pooled = {"audio": torch.tensor([[7.0]]), "video": torch.tensor([[5.0]]), "text": torch.tensor([[3.0]])}
     masks = {"audio": torch.tensor([[1.0, 0, 1, 1]]), "video": torch.ones(1, 2), "text": torch.ones(1, 9)}
     rows = grids(sequences, pooled, masks)
-    assert rows["audio"].flatten().tolist() == [0.0, 7.0, 2.0, 3.0]
-    assert rows["video"].flatten().tolist() == [5.0, 10.0, 10.0, 20.0]
+    assert rows["audio"].flatten().tolist() == [7.0, 0.0, 7.0, 2.0, 3.0]  # the window's mean comes first
+    assert rows["video"].flatten().tolist() == [5.0, 5.0, 10.0, 10.0, 20.0]
     assert rows["text"].flatten().tolist() == [3.0]
 
 
@@ -124,6 +131,23 @@ def test_the_contrastive_loss_is_that_of_the_formula_and_of_training_alone() -> 
     assert trunk.eval().answer(features, masks).training == {}
     with pytest.raises(TrainingError, match="5 prompts were given for 7 labels"):
         build_trunk("crosstemporal", WIDTHS, LENGTHS, 7, prompts=torch.zeros(5, 3))
+
+
+def test_frames_survive_eight_bits() -> None:
+    # Above 8192 elements a weight of two nodes is no longer folded, and the quantizer transposes it for
+    # both; the head therefore runs once for the window and its frames.
+    torch.manual_seed(0)
+    trunk = build_trunk("crosstemporal", {"audio": 5}, {"audio": 6}, CLASSES, channels=(96,)).eval()
+    weights = weights_from_module(trunk, "trunk")
+    engine = quantize_engine(fold_graph(bind_weights(graph_from_trunk(trunk, ("audio",)), weights)))
+    features, masks = windows("audio")
+    with torch.no_grad():
+        expected = trunk.answer(features, masks)
+    feed = {"features.audio": features["audio"].numpy(), "mask.audio": masks["audio"].numpy()}
+    found = OrtRunner(bytes_from_model(engine), engine="audio", variant="int8").run(feed)
+    for name, value in (("logits", expected.logits), ("frame_logits", expected.frame_logits)):
+        # Three products in a row, each off by about 1 % of its largest term (127 levels a sign).
+        np.testing.assert_allclose(found[name], value.numpy(), atol=0.05 * float(value.abs().max()), rtol=0)
 
 
 def test_frames_learn_the_label_of_the_window() -> None:

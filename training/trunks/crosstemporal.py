@@ -110,7 +110,7 @@ class CrossTemporalTrunk(nn.Module):
         causal: False lets the convolutions look ahead, for sequences that are complete.
         heads: of each cross-attention.
         dropout: after the input projections, in the blocks and of the cross-attention.
-        fusion_dropout: on the pooled vectors.
+        fusion_dropout: in front of the head.
         events: modalities whose positions are events and not points in time, such as words.
         per_position: give each position its own label; every modality then has the same length and mask.
         prompts: (C, E) embeddings of one sentence for each label (paper: "a person feeling {label}"), for
@@ -211,15 +211,16 @@ class CrossTemporalTrunk(nn.Module):
         """
         sequences = self._sequences(features, masks)
         pooled = self._pooled(sequences, masks)
-        dropped = {m: self.fusion_dropout(vector) for m, vector in pooled.items()}
-        scores = self._scores(dropped)
+        rows = self.frames(sequences, pooled, masks) if self.temporal else pooled
+        normed = {m: self.fusion_dropout(self.fusion_norms[m](row)) for m, row in rows.items()}
+        scores = self._scores(normed)
         frame_logits = None
-        if self.temporal:
-            by_frame = self.frames(sequences, pooled, masks)
-            frame_logits = _sum(self._scores(by_frame))
+        if self.temporal:  # (B, 1 + T, C), the window first
+            frame_logits = _sum(scores)[:, 1:]
+            scores = {m: score[:, 0] for m, score in scores.items()}
         training: dict[str, Tensor] = {}
         if self.contrast is not None and self.training:
-            training["contrast"] = _sum({m: self.contrast[m](vector) for m, vector in dropped.items()})
+            training["contrast"] = _sum({m: self.contrast[m](vector) for m, vector in pooled.items()})
         evidence = {m: centred(score) for m, score in scores.items()}
         return Answer(_sum(scores), evidence, frame_logits, training)
 
@@ -269,9 +270,8 @@ class CrossTemporalTrunk(nn.Module):
             return dict(sequences)
         return {m: masked_mean(sequence, masks[m]) for m, sequence in sequences.items()}
 
-    def _scores(self, pooled: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _scores(self, normed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns modality -> (..., C), which add up to the logits."""
-        normed = {m: self.fusion_norms[m](vector) for m, vector in pooled.items()}
         scores: dict[str, Tensor] = {}
         for m, own in normed.items():
             mixed = sum((self.fusion[m][n](normed[n]) for n in normed if n != m), self.fusion[m][m](own))

@@ -48,7 +48,10 @@ class FrameGrids(nn.Module):
     def forward(
         self, sequences: Mapping[str, Tensor], pooled: Mapping[str, Tensor], masks: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Returns modality -> (B, T, d) on the grid; events as (B, 1, d), the same for every frame.
+        """Returns modality -> (B, 1 + T, d): the mean over the window, then a row for each frame.
+
+        Events off the grid are (B, 1, d), the same for the window and every frame. With the window in
+        front, a head runs once for both: no weight is shared by two nodes of the graph.
 
         Args:
             sequences: modality -> (B, T_m, d).
@@ -62,10 +65,9 @@ class FrameGrids(nn.Module):
             if m != grid and m in self.events:
                 rows[m] = mean
                 continue
-            valid = masks[m].unsqueeze(-1)
-            shown = sequence
+            valid, shown = masks[m].unsqueeze(-1), sequence
             if sequence.shape[1] != sequences[grid].shape[1]:
                 held = self.get_buffer(f"{m}_on_{grid}")
                 shown, valid = torch.matmul(held, shown), torch.matmul(held, valid)
-            rows[m] = shown * valid + mean * (1.0 - valid)
+            rows[m] = torch.cat((mean, shown * valid + mean * (1.0 - valid)), dim=1)
         return rows
