@@ -128,8 +128,8 @@ def _size_table(comparison: Comparison) -> list[str]:
     columns = ("method", "trunk parameters", "adapter parameters", "engines", "fp32 bytes", "int8 bytes")
     note = (
         "Bytes of all engines that serve the seven subsets, as the exporter makes them (adapters merged). "
-        "Seconds are wall time of one seed, all its networks one after another; one thread on cores that other work "
-        "shared, so they are upper bounds."
+        "Seconds are wall time of one seed, all its networks one after another; one thread on cores that "
+        "other work shared, so they are upper bounds."
     )
     return [note, "", *markdown_table((*columns, "mean s", "largest s"), rows)]
 
