@@ -110,7 +110,7 @@ class CrossTemporalTrunk(nn.Module):
         causal: False lets the convolutions look ahead, for sequences that are complete.
         heads: of each cross-attention.
         dropout: after the input projections, in the blocks and of the cross-attention.
-        fusion_dropout: in front of the head.
+        fusion_dropout: on what the head is given.
         events: modalities whose positions are events and not points in time, such as words.
         per_position: give each position its own label; every modality then has the same length and mask.
         prompts: (C, E) embeddings of one sentence for each label (paper: "a person feeling {label}"), for
@@ -212,15 +212,16 @@ class CrossTemporalTrunk(nn.Module):
         sequences = self._sequences(features, masks)
         pooled = self._pooled(sequences, masks)
         rows = self.frames(sequences, pooled, masks) if self.temporal else pooled
-        normed = {m: self.fusion_dropout(self.fusion_norms[m](row)) for m, row in rows.items()}
-        scores = self._scores(normed)
+        dropped = {m: self.fusion_dropout(row) for m, row in rows.items()}
+        scores = self._scores(dropped)
         frame_logits = None
         if self.temporal:  # (B, 1 + T, C), the window first
             frame_logits = _sum(scores)[:, 1:]
             scores = {m: score[:, 0] for m, score in scores.items()}
         training: dict[str, Tensor] = {}
         if self.contrast is not None and self.training:
-            training["contrast"] = _sum({m: self.contrast[m](vector) for m, vector in pooled.items()})
+            projected = _sum({m: self.contrast[m](row) for m, row in dropped.items()})
+            training["contrast"] = projected[:, 0] if self.temporal else projected
         evidence = {m: centred(score) for m, score in scores.items()}
         return Answer(_sum(scores), evidence, frame_logits, training)
 
@@ -270,8 +271,9 @@ class CrossTemporalTrunk(nn.Module):
             return dict(sequences)
         return {m: masked_mean(sequence, masks[m]) for m, sequence in sequences.items()}
 
-    def _scores(self, normed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _scores(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns modality -> (..., C), which add up to the logits."""
+        normed = {m: self.fusion_norms[m](row) for m, row in rows.items()}
         scores: dict[str, Tensor] = {}
         for m, own in normed.items():
             mixed = sum((self.fusion[m][n](normed[n]) for n in normed if n != m), self.fusion[m][m](own))
