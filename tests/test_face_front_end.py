@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeemo.errors import InputError, MissingDependencyError
-from edgeemo.features import face as face_module
 from edgeemo.features.face import FaceBox, FaceFinder, FaceSpec, check_frame, crop_face, normalize_face
 
 Frames = list[NDArray[np.uint8]]
@@ -288,7 +287,6 @@ def test_missing_opencv_names_the_command(monkeypatch: pytest.MonkeyPatch) -> No
             raise ImportError("no cv2 here")
         return real(name, *args, **kwargs)
 
-    face_module._load_cv2.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without_cv2)
     with pytest.raises(MissingDependencyError, match=r"pip install 'edgeemo\[camera\]'"):
         FaceFinder()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.resources import as_file, files
 from typing import Any, ClassVar
 
@@ -289,7 +288,6 @@ def _distance(one: FaceBox, other: FaceBox) -> float:
     )
 
 
-@lru_cache(maxsize=1)
 def _load_cv2() -> Any:
     try:
         import cv2
