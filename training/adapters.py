@@ -131,7 +131,7 @@ def _from_folders(base: nn.Module, folders: Mapping[str, Path], subsets: Sequenc
         except CheckpointError as error:
             raise TrainingError(str(error)) from None
         pairs[name] = [
-            Pair(layer, torch.from_numpy(pair.a), torch.from_numpy(pair.b), pair.scale)
+            Pair(layer, torch.tensor(pair.a), torch.tensor(pair.b), pair.scale)
             for layer, pair in adapter.pairs.items()
         ]
     adapted = Adapted(base, pairs, {})

@@ -149,6 +149,8 @@ def _network(
         raise TrainingError(
             f"{len(reference)} reference windows were given; a checkpoint needs {MIN_REFERENCE_WINDOWS}"
         )
+    for part in parts:
+        _check_stem(part)
     if isinstance(model, AdaptedTrunk):
         if adapters is not None or subsets is not None:
             raise TrainingError("an AdaptedTrunk brings its adapters and subsets; give none besides")
@@ -163,8 +165,6 @@ def _network(
         _check_words(tuple(network.models), info)
     for tensors, _ in network.adapters.values():
         _check_finite(tensors)
-    for part in parts:
-        _check_stem(part)
     return network
 
 

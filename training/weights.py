@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,16 +38,7 @@ def load_weights(path: str | Path, *, key: str | None = None) -> dict[str, Tenso
         except SafetensorError as error:
             raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from None
     else:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise CheckpointError(
-                f"{path} holds more than weights ({_first_line(error)}); opening it could run any program, "
-                "so it is not opened. Ask for the state dict alone: torch.save(model.state_dict(), path), or "
-                "a .safetensors file"
-            ) from None
-        except (OSError, EOFError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{path} is not what torch.save writes: {_first_line(error)}") from None
+        content = _unpickled(path)
     if key is not None:
         if not isinstance(content, Mapping) or key not in content:
             raise CheckpointError(f"{path} has no entry {key!r}; {_contents(content)}")
@@ -57,6 +48,22 @@ def load_weights(path: str | Path, *, key: str | None = None) -> dict[str, Tenso
     return {str(name): value for name, value in content.items()}
 
 
+def _unpickled(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; what matters is raised
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # the unpickler fails in as many ways as there are files
+        raise CheckpointError(
+            f"{path} is damaged or holds more than weights ({_reason(error)}); opening it otherwise could "
+            "run any program, so it is not opened. Ask for the state dict alone, as "
+            "torch.save(model.state_dict(), path) writes it, or for a .safetensors file"
+        ) from None
+    return content
+
+
 def _contents(content: object) -> str:
     if not isinstance(content, Mapping):
         return f"found a {type(content).__name__}"
@@ -64,6 +71,9 @@ def _contents(content: object) -> str:
     return f"it has: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}. key= says which to take"
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    """Returns what is wrong out of the advice that torch wraps it in."""
+    message = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    telling = [line for line in lines if "GLOBAL" in line] or lines
+    return telling[0].split(". ")[0].rstrip(".") if telling else type(error).__name__
