@@ -112,7 +112,7 @@ def test_a_stream_that_stalls_is_lost_and_comes_back(server: StreamServer) -> No
         wait_for(lambda: bool(gather(camera, chunks)) and camera.status.state == "running", "it runs again")
         assert camera.status.reconnects >= 1
         assert chunks[-1].time_s > times[-1]
-    assert camera.status.state == "absent"
+    wait_for(lambda: camera.status.state == "absent", "closing is said")
     wait_for(lambda: server.watching == 0, "closing hangs up")
 
 
