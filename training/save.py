@@ -149,12 +149,13 @@ def _network(
         raise TrainingError(
             f"{len(reference)} reference windows were given; a checkpoint needs {MIN_REFERENCE_WINDOWS}"
         )
+    if isinstance(model, AdaptedTrunk):
+        _check_trunk(model, parts)
     for part in parts:
         _check_stem(part)
     if isinstance(model, AdaptedTrunk):
         if adapters is not None or subsets is not None:
             raise TrainingError("an AdaptedTrunk brings its adapters and subsets; give none besides")
-        _check_trunk(model, parts)
         _check_words(model.subsets, info)
         _check_finite(model.state_dict())
         network = network_from_trunk(model)
