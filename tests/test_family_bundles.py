@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from edgeemo.bundle import Bundle  # noqa: E402
 from edgeemo.cli.demo import RECORDING  # noqa: E402
+from edgeemo.errors import CheckpointError  # noqa: E402
 from edgeemo.export import export_bundle  # noqa: E402
 from edgeemo.modality import all_subsets, subset_members  # noqa: E402
 from edgeemo.runtimes import OrtRunner  # noqa: E402
@@ -175,3 +178,21 @@ def test_a_family_goes_from_training_to_readings(kind: str, tmp_path: Path) -> N
     assert reading.subset == "+".join(order)
     assert sum(reading.probabilities.values()) == pytest.approx(1.0)
     assert tuple(reading.evidence) == order
+
+
+def test_a_checkpoint_that_no_family_fits_is_refused_with_the_choices(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parent / "data" / "tiny_checkpoint", tmp_path / "tiny")
+    path = tmp_path / "tiny" / "checkpoint.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**description, "family": "bigru"}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="'bigru'; only these are built here: mculora, crosstemporal"):
+        trunk_from_checkpoint(tmp_path / "tiny")
+    path.write_text(json.dumps({**description, "trunk": {"depth": 3}}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="unknown option 'depth' for a mculora trunk; it has: blocks"):
+        trunk_from_checkpoint(tmp_path / "tiny")
+    path.write_text(json.dumps({**description, "family": "redifu", "trunk": {"width": 12}}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="width is 12; it must be a multiple of twice the 4 heads"):
+        trunk_from_checkpoint(tmp_path / "tiny")
+    path.write_text(json.dumps({**description, "family": "crosstemporal", "trunk": {}}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="the tensors do not fit the trunk"):
+        trunk_from_checkpoint(tmp_path / "tiny")

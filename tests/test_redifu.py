@@ -12,6 +12,8 @@ torch = pytest.importorskip("torch", reason="needs torch")
 from tiny_trunks import CLASSES, WIDTHS, tiny_trunk, windows  # noqa: E402
 
 from edgeemo.training.answer import cross_entropy  # noqa: E402
+from edgeemo.training.lowrank import AdaptedTrunk  # noqa: E402
+from edgeemo.training.trunks import low_rank_spec  # noqa: E402
 from edgeemo.training.trunks.denoise import (  # noqa: E402
     DifferenceAttention,
     DualAttention,
@@ -140,6 +142,9 @@ def test_speakers_change_what_the_text_says() -> None:
     dialogue = trunk.answer(features, masks, speakers=torch.arange(6).expand(4, -1) % 2).logits
     torch.testing.assert_close(monologue, same)
     assert float((monologue - dialogue).detach().abs().max()) > 1e-3
+    adapted = AdaptedTrunk(trunk, low_rank_spec("redifu")).eval()  # fresh pairs add nothing
+    again = adapted.answer(features, masks, speakers=torch.arange(6).expand(4, -1) % 2).logits
+    torch.testing.assert_close(again, dialogue)
 
 
 def test_modality_weights_are_learned() -> None:
