@@ -127,6 +127,15 @@ def test_the_command_trains_once_and_writes_the_page(
     assert "holds a run with another config" in capsys.readouterr().err
 
 
+def test_baselines_take_the_trunk_of_another_family(tmp_path: Path) -> None:
+    (tmp_path / "redifu.toml").write_text('method = "redifu"\n[trunk]\nwidth = 8\nheads = 2\n')
+    assert run_command(tmp_path, SETTINGS + "8", "--trunk", "redifu") == 0
+    assert (tmp_path / "out" / "on-redifu" / "zeros" / "seed0" / "record.npz").is_file()
+    content = json.loads((tmp_path / "results" / "on-redifu" / "methods.json").read_text())
+    assert content["methods"]["zeros"]["config"]["trunk"] == {"width": 8, "heads": 2}
+    assert "--trunk redifu --methods zeros" in content["command"]
+
+
 def test_runs_of_other_settings_are_not_reported(tmp_path: Path) -> None:
     assert run_command(tmp_path, SETTINGS + "8", "--train-only") == 0
     data = (read_mosi(tmp_path / "data", "train"), read_mosi(tmp_path / "data", "dev"))

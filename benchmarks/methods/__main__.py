@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.methods.results import collect_results
+from benchmarks.methods.results import collect_results, run_folder
 from benchmarks.methods.tables import write_tables
 from edgeemo.datasets.mosi import MODALITIES, MosiVideos, read_mosi
 from edgeemo.errors import EdgeEmoError
-from edgeemo.training.config import METHODS, MethodConfig, read_config
+from edgeemo.training.config import BASELINES, FAMILIES, METHODS, MethodConfig, read_config
 from edgeemo.training.methods import networks_of, run_network
 
 HERE = Path(__file__).resolve().parent
@@ -33,6 +35,11 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=HERE, help="default: benchmarks/methods")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), metavar="NAME", choices=METHODS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4], metavar="N")
+    parser.add_argument(
+        "--trunk",
+        choices=FAMILIES,
+        help="compare this family with the baselines on its own trunk; the page goes to on-FAMILY",
+    )
     parser.add_argument("--train-only", action="store_true", help="leave the tables as they are")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="of torch; default: 2")
     args = parser.parse_args()
@@ -49,13 +56,21 @@ def _run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     data = (read_mosi(args.data, "train"), read_mosi(args.data, "dev"))
     configs = {method: read_config(args.configs / f"{method}.toml") for method in args.methods}
+    folder, command = (
+        args.results,
+        f"python -m benchmarks.methods --data {args.data.name} --out {args.out.name}",
+    )
+    if args.trunk is not None:
+        configs = on_trunk(configs, read_config(args.configs / f"{args.trunk}.toml"))
+        folder, command = folder / f"on-{args.trunk}", f"{command} --trunk {args.trunk}"
+    if set(args.methods) != set(METHODS):
+        command += f" --methods {' '.join(configs)}"
     for seed in args.seeds:
         for method, config in configs.items():
             _train(method, config, seed, data=data, out=args.out)
     if not args.train_only:
         results = collect_results(configs, args.seeds, data, args.out)
-        command = f"python -m benchmarks.methods --data {args.data.name} --out {args.out.name}"
-        for path in write_tables(results, args.results, command=command):
+        for path in write_tables(results, folder, command=command):
             print(path)
     return 0
 
@@ -65,15 +80,20 @@ def _train(
 ) -> None:
     for network in networks_of(config, MODALITIES):
         begun = time.perf_counter()
-        record = run_network(network, config, seed, data, run_folder(out, network.name, seed))
+        record = run_network(network, config, seed, data, run_folder(out, config, network, seed))
         spent = time.perf_counter() - begun
         line = f"{method:<17}{network.name:<27}seed {seed}  {record.meta['epochs']:3d} epochs  {spent:6.1f} s"
         print(line, flush=True)
 
 
-def run_folder(out: Path, network: str, seed: int) -> Path:
-    """Returns where a run is kept."""
-    return out / network / f"seed{seed}"
+def on_trunk(configs: Mapping[str, MethodConfig], family: MethodConfig) -> dict[str, MethodConfig]:
+    """Returns one family and the baselines, those with the trunk of that family."""
+    chosen = {family.method: family} if family.method in configs else {}
+    return chosen | {
+        method: replace(config, family=family.family, trunk=family.trunk)
+        for method, config in configs.items()
+        if method in BASELINES
+    }
 
 
 if __name__ == "__main__":

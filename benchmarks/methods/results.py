@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeemo.datasets.mosi import MODALITIES, MosiVideos
 from edgeemo.errors import TrainingError
 from edgeemo.modality import all_subsets
-from edgeemo.training.config import MethodConfig
+from edgeemo.training.config import FAMILIES, MethodConfig
 from edgeemo.training.methods import MethodResult, Network, Record, load_record, method_result, networks_of
 from edgeemo.training.methods.bootstrap import Interval, figures_from_confusion, paired_interval
 from edgeemo.training.methods.disturb import CLEAN, DISTURBANCES, missing_pattern_shares
@@ -108,7 +108,7 @@ def collect_results(
     for method, config in configs.items():
         runs = [
             {
-                network.name: _record(config, network, out / network.name / f"seed{seed}")
+                network.name: _record(config, network, run_folder(out, config, network, seed))
                 for network in networks_of(config, MODALITIES)
             }
             for seed in seeds
@@ -130,6 +130,12 @@ def collect_results(
     )
 
 
+def run_folder(out: Path, config: MethodConfig, network: Network, seed: int) -> Path:
+    """Returns where a run is kept: baselines on another trunk than the first family's lie apart."""
+    apart = not config.adapted and config.family != FAMILIES[0]
+    return (out / f"on-{config.family}" if apart else out) / network.name / f"seed{seed}"
+
+
 def _record(config: MethodConfig, network: Network, folder: Path) -> Record:
     record = load_record(folder)
     if record.meta["config"] != json.loads(json.dumps(config.identity(adapted=network.adapted))):
@@ -139,7 +145,7 @@ def _record(config: MethodConfig, network: Network, folder: Path) -> Record:
 
 def _kept_size(config: MethodConfig, dev: MosiVideos, folder: Path) -> MethodSize:
     """Returns the size of a method, from a file where it was worked out before (tracing takes minutes)."""
-    path = folder / f"{config.method}.json"
+    path = folder / f"{config.family}.{config.method}.json"
     key = json.loads(json.dumps([config.family, config.trunk, dev.widths, dev.length]))
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))
