@@ -58,6 +58,13 @@ def test_exporting(tmp_path: Path) -> None:
     assert re.search(r"^audio\+text +int8 +[\d.]+ kB$", output, re.MULTILINE)
 
 
+def test_a_network_of_your_own(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs torch")
+    output = run_sample("custom_network.py", str(tmp_path / "bundle"))
+    assert "<Bundle 'mine' (means) at" in output
+    assert "1 engines over video in fp32, int8" in output
+
+
 def test_the_readme_shows_what_happens() -> None:
     text = (PROJECT / "README.md").read_text(encoding="utf8")
     shown = re.findall(r"<!-- run -->\n```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL)

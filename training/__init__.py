@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from edgeemo.errors import MissingDependencyError
+
 if TYPE_CHECKING:
     from edgeemo.training.description import CheckpointInfo, ModalityPart, Windows
     from edgeemo.training.plain import LowRank
@@ -23,12 +25,19 @@ _HOMES = {
     "save_checkpoint": "edgeemo.training.save",
 }
 
+_NEEDS = ("torch", "onnx", "onnxscript", "safetensors")
+
 __all__ = ["CheckpointInfo", "LowRank", "ModalityPart", "Windows", "load_weights", "save_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        try:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        except ImportError as reason:
+            if reason.name not in _NEEDS:
+                raise
+            raise MissingDependencyError("training", reason.name, "pip install 'edgeemo[train]'") from None
     raise AttributeError(f"module 'edgeemo.training' has no attribute {name!r}")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Array = NDArray[Any]
 
@@ -25,15 +27,15 @@ class ModalityPart:
         length: positions in a window, T.
         period_s: seconds from one position to the next.
         window_s: seconds that a window looks back.
-        stride: input items for each position.
-        left_context: items of the past that a block of input starts with.
-        block: new items in one block, a multiple of the stride.
-        scope: ``"stream"`` (blocks follow each other) or ``"window"`` (a block is a whole window).
         item_shape: shape of one input item.
         examples: (N, left_context + block, *item_shape) synthetic inputs, N >= 2; saved with the
             stem's answers. Never a recording.
         calibration: (N, left_context + block, *item_shape) inputs from training data; only activation
             ranges are kept of them.
+        stride: input items for each position.
+        left_context: items of the past that a block of input starts with.
+        block: new items in one block, a multiple of the stride.
+        scope: ``"stream"`` (blocks follow each other) or ``"window"`` (a block is a whole window).
     """
 
     name: str
@@ -43,13 +45,13 @@ class ModalityPart:
     length: int
     period_s: float
     window_s: float
-    stride: int
-    left_context: int
-    block: int
-    scope: str
     item_shape: tuple[int, ...]
     examples: Array
     calibration: Array
+    stride: int = 1
+    left_context: int = 0
+    block: int = 1
+    scope: str = "stream"
 
     def as_json(self) -> dict[str, Any]:
         """Returns the entry of ``checkpoint.json``."""
