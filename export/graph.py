@@ -116,12 +116,13 @@ def bind_weights(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
 def fold_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns ``model`` with constants folded, dead nodes gone and the tracer's remarks taken off.
 
-    The transpose of a weight becomes the initializer ``<weight>.transposed``. Equal initializers are
-    stored once.
+    The transpose of a weight becomes the initializer ``<weight>.transposed``, also where several nodes
+    use the weight: onnxruntime's quantizer transposes a shared weight in place, and a Transpose that was
+    left beside it would turn it back. Equal initializers are stored once.
     """
     named = _name_transposes(model)
     graph = onnx_ir.from_proto(named)
-    optimizer.optimize_ir(graph)
+    optimizer.optimize_ir(graph, should_fold=lambda node: True if node.op_type == "Transpose" else None)
     return clean_graph(onnx_ir.to_proto(graph))
 
 

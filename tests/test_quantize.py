@@ -191,3 +191,33 @@ def test_a_table_becomes_bytes_and_gives_the_same_rows() -> None:
     assert np.abs(found - table[ids]).max() <= 0.5001 * np.abs(table).max() / 127
     assert not found[:, 0].any()
     assert len(bytes_from_model(int8)) < 0.4 * len(bytes_from_model(model))
+
+
+def test_a_weight_that_two_products_share_is_right_in_both() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(100, 100)).astype(np.float32)  # past the optimizer's limit for shared constants
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["pooled", "head.weight"], ["logits"], transB=1),
+            helper.make_node("Transpose", ["head.weight"], ["turned"], perm=[1, 0]),
+            helper.make_node("MatMul", ["frames", "turned"], ["frame_logits"]),
+        ],
+        "shared",
+        [
+            helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["batch", 100]),
+            helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["batch", 4, 100]),
+        ],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 100]),
+            helper.make_tensor_value_info("frame_logits", TensorProto.FLOAT, ["batch", 4, 100]),
+        ],
+        [numpy_helper.from_array(weight, "head.weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    int8 = quantize_engine(fold_graph(model))
+    pooled = rng.normal(size=(1, 100)).astype(np.float32)
+    frames = rng.normal(size=(1, 4, 100)).astype(np.float32)
+    with OrtRunner(bytes_from_model(int8), engine="shared", variant="int8") as runner:
+        found = runner.run({"pooled": pooled, "frames": frames})
+    for name, expected in (("logits", pooled @ weight.T), ("frame_logits", frames @ weight.T)):
+        assert np.abs(found[name] - expected).max() < 0.05 * np.abs(expected).max()
