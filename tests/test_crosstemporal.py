@@ -17,7 +17,7 @@ from edgeemo.errors import TrainingError  # noqa: E402
 from edgeemo.export.graph import bind_weights, bytes_from_model, fold_graph  # noqa: E402
 from edgeemo.export.quantize import quantize_engine  # noqa: E402
 from edgeemo.runtimes import OrtRunner  # noqa: E402
-from edgeemo.training.trace import graph_from_trunk, weights_from_module  # noqa: E402
+from edgeemo.training.checkpoints.trace import graph_from_trunk, weights_from_module  # noqa: E402
 from edgeemo.training.trunks import build_trunk  # noqa: E402
 from edgeemo.training.trunks.crosstemporal import TEMPERATURE, TemporalBlock  # noqa: E402
 from edgeemo.training.trunks.frames import FrameGrids, held_positions  # noqa: E402

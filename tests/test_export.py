@@ -115,7 +115,7 @@ def test_engines_differ_from_the_base(checkpoint: Checkpoint, subset: str) -> No
 def test_engines_are_the_unmerged_network_in_torch(exported: Bundle) -> None:
     """On new windows, with base, common and subset pairs as separate branches; and not the base alone."""
     torch = pytest.importorskip("torch", reason="needs torch")
-    from edgeemo.training.load import trunk_from_checkpoint
+    from edgeemo.training.checkpoints.load import trunk_from_checkpoint
 
     model = trunk_from_checkpoint(TINY).eval()
     rng = np.random.default_rng(5)

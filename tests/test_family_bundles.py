@@ -29,9 +29,9 @@ from edgeemo.modality import all_subsets, subset_members  # noqa: E402
 from edgeemo.runtimes import OrtRunner  # noqa: E402
 from edgeemo.sensors import MediaFile  # noqa: E402
 from edgeemo.session import EngineOptions, Session  # noqa: E402
-from edgeemo.training.load import trunk_from_checkpoint  # noqa: E402
+from edgeemo.training.checkpoints.load import trunk_from_checkpoint  # noqa: E402
+from edgeemo.training.checkpoints.save import CheckpointInfo, ModalityPart, Windows, save_checkpoint  # noqa: E402
 from edgeemo.training.lowrank import AdaptedTrunk  # noqa: E402
-from edgeemo.training.save import CheckpointInfo, ModalityPart, Windows, save_checkpoint  # noqa: E402
 from edgeemo.training.trunks import build_trunk, low_rank_spec  # noqa: E402
 
 WIDTH = 4

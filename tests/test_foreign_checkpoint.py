@@ -44,7 +44,7 @@ from edgeemo.modality import subset_members  # noqa: E402
 from edgeemo.runtimes import OrtRunner  # noqa: E402
 from edgeemo.session import EngineOptions, Session  # noqa: E402
 from edgeemo.training import load_weights, save_checkpoint  # noqa: E402
-from edgeemo.training.foreign import network_from_module  # noqa: E402
+from edgeemo.training.checkpoints.foreign import network_from_module  # noqa: E402
 
 WINDOWS = foreign_windows()
 

@@ -34,10 +34,10 @@ from tiny_checkpoint import (  # noqa: E402
 
 from edgeemo.errors import CheckpointError, TrainingError  # noqa: E402
 from edgeemo.modality import all_subsets, subset_members  # noqa: E402
-from edgeemo.training.load import trunk_from_checkpoint  # noqa: E402
+from edgeemo.training.checkpoints.load import trunk_from_checkpoint  # noqa: E402
+from edgeemo.training.checkpoints.save import Windows, answers, save_checkpoint  # noqa: E402
+from edgeemo.training.checkpoints.trace import graph_from_module  # noqa: E402
 from edgeemo.training.lowrank import AdaptedTrunk  # noqa: E402
-from edgeemo.training.save import Windows, answers, save_checkpoint  # noqa: E402
-from edgeemo.training.trace import graph_from_module  # noqa: E402
 from edgeemo.training.trunks.mculora import MCULoRATrunk  # noqa: E402
 
 SUBSETS = all_subsets(tuple(WIDTHS))

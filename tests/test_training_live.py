@@ -24,6 +24,7 @@ from safetensors.torch import save_file  # noqa: E402
 from edgeemo.cli import train  # noqa: E402
 from edgeemo.datasets.faces import FERPLUS_COLUMNS  # noqa: E402
 from edgeemo.errors import DatasetError  # noqa: E402
+from edgeemo.training.checkpoints.save import Windows  # noqa: E402
 from edgeemo.training.live import pipeline  # noqa: E402
 from edgeemo.training.live.features import FeatureBank, cached_bank, voice_sequences  # noqa: E402
 from edgeemo.training.live.fit_trunk import TrunkConfig, draw_groups, fit_trunk, subset_probabilities  # noqa: E402
@@ -36,7 +37,6 @@ from edgeemo.training.live.measure import (  # noqa: E402
     validation_checks,
 )
 from edgeemo.training.live.triples import FacePool, Pool, draw_batch, subset_priors  # noqa: E402
-from edgeemo.training.save import Windows  # noqa: E402
 from edgeemo.training.stems.face import FaceStem  # noqa: E402
 from edgeemo.training.stems.text import TextStem  # noqa: E402
 from edgeemo.training.stems.voice import VoiceStem  # noqa: E402

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgeemo.training.checkpoints.save import CheckpointInfo, ModalityPart, RangesOf, Windows, save_checkpoint
 from edgeemo.training.lowrank import AdaptedTrunk, LowRankSpec
-from edgeemo.training.save import CheckpointInfo, ModalityPart, RangesOf, Windows, save_checkpoint
 from edgeemo.training.trunks.mculora import MCULoRATrunk
 
 LABELS = ("neutral", "happy", "sad")

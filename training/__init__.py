@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from edgeemo.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from edgeemo.training.description import CheckpointInfo, ModalityPart, Windows
-    from edgeemo.training.plain import LowRank
-    from edgeemo.training.save import save_checkpoint
-    from edgeemo.training.weights import load_weights
+    from edgeemo.training.checkpoints.description import CheckpointInfo, ModalityPart, Windows
+    from edgeemo.training.checkpoints.plain import LowRank
+    from edgeemo.training.checkpoints.save import save_checkpoint
+    from edgeemo.training.checkpoints.weights import load_weights
 
 _HOMES = {
-    "CheckpointInfo": "edgeemo.training.description",
-    "LowRank": "edgeemo.training.plain",
-    "ModalityPart": "edgeemo.training.description",
-    "Windows": "edgeemo.training.description",
-    "load_weights": "edgeemo.training.weights",
-    "save_checkpoint": "edgeemo.training.save",
+    "CheckpointInfo": "edgeemo.training.checkpoints.description",
+    "LowRank": "edgeemo.training.checkpoints.plain",
+    "ModalityPart": "edgeemo.training.checkpoints.description",
+    "Windows": "edgeemo.training.checkpoints.description",
+    "load_weights": "edgeemo.training.checkpoints.weights",
+    "save_checkpoint": "edgeemo.training.checkpoints.save",
 }
 
 _NEEDS = ("torch", "onnx", "onnxscript", "safetensors")

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.evaluation.metrics import metrics_from_probabilities
+from edgeemo.training.checkpoints.save import Windows, answers
 from edgeemo.training.live.features import CORPORA, FeatureBank
 from edgeemo.training.live.triples import Batch, Pool, draw_batch
 from edgeemo.training.lowrank import AdaptedTrunk
-from edgeemo.training.save import Windows, answers
 
 Array = NDArray[np.float32]
 Priors = Mapping[str, NDArray[np.float64]]

@@ -20,9 +20,9 @@ from edgeemo.features.text import TextSpec, tokenize
 from edgeemo.training.augment.face import augment_faces
 from edgeemo.training.augment.text import TextNoise, damage_words
 from edgeemo.training.augment.voice import tilt_frames, warp_frames
+from edgeemo.training.checkpoints.save import ModalityPart
 from edgeemo.training.live.features import FACE_CORPUS, TEXT_CORPORA, VOICE_BLOCK, ids_from_words
 from edgeemo.training.live.fit_voice import VoiceData
-from edgeemo.training.save import ModalityPart
 from edgeemo.training.stems.face import FEATURE_WIDTH as FACE_WIDTH
 from edgeemo.training.stems.face import FaceStem
 from edgeemo.training.stems.text import TextStem

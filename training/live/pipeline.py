@@ -24,6 +24,7 @@ import torch
 
 from edgeemo.datasets.labels import LABELS
 from edgeemo.errors import TrainingError
+from edgeemo.training.checkpoints.save import CheckpointInfo, ModalityPart, Windows, save_checkpoint
 from edgeemo.training.live.features import (
     FeatureBank,
     cached_bank,
@@ -48,7 +49,6 @@ from edgeemo.training.live.parts import face_part, text_part, voice_part
 from edgeemo.training.live.triples import CORPUS_SHARES, FacePool, Pool, draw_batch, subset_priors
 from edgeemo.training.loop import Metrics
 from edgeemo.training.lowrank import AdaptedTrunk
-from edgeemo.training.save import CheckpointInfo, ModalityPart, Windows, save_checkpoint
 
 log = logging.getLogger(__name__)
 

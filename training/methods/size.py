@@ -14,10 +14,10 @@ from torch import nn
 from edgeemo.export.graph import bind_weights, bytes_from_model, fold_graph, load_graph
 from edgeemo.export.quantize import quantize_engine
 from edgeemo.modality import subset_members
+from edgeemo.training.checkpoints.trace import graph_from_trunk, weights_from_module
 from edgeemo.training.config import MethodConfig
 from edgeemo.training.lowrank import AdaptedTrunk
 from edgeemo.training.methods.networks import Network, networks_of, new_network, trunk_of
-from edgeemo.training.trace import graph_from_trunk, weights_from_module
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,9 @@ import torch
 from torch import nn
 
 from edgeemo.errors import CheckpointError, TrainingError
-from edgeemo.training.description import Array
-from edgeemo.training.lowrank import COMMON
-from edgeemo.training.network import PREFIX
-from edgeemo.training.plain import (
+from edgeemo.training.checkpoints.description import Array
+from edgeemo.training.checkpoints.network import PREFIX
+from edgeemo.training.checkpoints.plain import (
     LowRank,
     Pair,
     activate_peft,
@@ -36,6 +35,7 @@ from edgeemo.training.plain import (
     take_out_own,
     take_out_peft,
 )
+from edgeemo.training.lowrank import COMMON
 
 Adapters = Sequence[LowRank] | Mapping[str, str | Sequence[str] | Path]
 

@@ -28,12 +28,12 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from edgeemo.errors import TrainingError
-from edgeemo.training.adapters import Adapters
-from edgeemo.training.description import Array, CheckpointInfo, ModalityPart, Windows
-from edgeemo.training.foreign import network_from_module
+from edgeemo.training.checkpoints.adapters import Adapters
+from edgeemo.training.checkpoints.description import Array, CheckpointInfo, ModalityPart, Windows
+from edgeemo.training.checkpoints.foreign import network_from_module
+from edgeemo.training.checkpoints.network import Network, answers, network_from_trunk
+from edgeemo.training.checkpoints.trace import WEIGHTS_FILE, graph_from_stem, weights_from_module
 from edgeemo.training.lowrank import COMMON, AdaptedTrunk
-from edgeemo.training.network import Network, answers, network_from_trunk
-from edgeemo.training.trace import WEIGHTS_FILE, graph_from_stem, weights_from_module
 
 __all__ = [
     "CheckpointInfo",
@@ -78,8 +78,8 @@ def save_checkpoint(
         parts: one for each modality, in canonical order.
         info: everything that goes into ``checkpoint.json`` as it is.
         reference: at least 256 feature windows of validation or training data.
-        adapters: of a module that is none of ours; see `edgeemo.training.adapters`. None for a network
-            without adapters, or whose PEFT adapters bear the names of the subsets.
+        adapters: of a module that is none of ours; see `edgeemo.training.checkpoints.adapters`. None for
+            a network without adapters, or whose PEFT adapters bear the names of the subsets.
         subsets: those that the network serves; all of them if None.
         notes: further text files, name -> content, such as a model card.
         ranges_of: measures activation ranges; `edgeemo.export.calibrate.activation_ranges` by default.

@@ -105,7 +105,8 @@ class CheckpointInfo:
         temperatures: subset -> T in ``softmax(logits / T + log prior)``; None for 1 everywhere.
         priors: subset -> class probabilities, each above 0; None where the logits hold the prior already,
             as those of a network trained with plain cross entropy do.
-        trunk: arguments to build the trunk again (`edgeemo.training.load`); not for foreign networks.
+        trunk: arguments to build the trunk again (`edgeemo.training.checkpoints.load`); not for foreign
+            networks.
         metrics: validation figures.
     """
 

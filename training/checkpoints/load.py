@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from edgeemo.errors import CheckpointError, TrainingError
+from edgeemo.training.checkpoints.trace import WEIGHTS_FILE
 from edgeemo.training.lowrank import COMMON, AdaptedTrunk, LowRankSpec
-from edgeemo.training.trace import WEIGHTS_FILE
 from edgeemo.training.trunks import FAMILIES, build_trunk
 
 
@@ -20,7 +20,7 @@ def trunk_from_checkpoint(checkpoint: Path) -> AdaptedTrunk:
     """Returns trunk and adapters of a checkpoint, unmerged, in eval mode.
 
     Args:
-        checkpoint: a folder that `edgeemo.training.save.save_checkpoint` wrote.
+        checkpoint: a folder that `edgeemo.training.checkpoints.save.save_checkpoint` wrote.
 
     Raises:
         CheckpointError: the folder holds no checkpoint of one of the `FAMILIES`, or its tensors do not

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from edgeemo.modality import subset_members
-from edgeemo.training.description import Array, Windows
+from edgeemo.training.checkpoints.description import Array, Windows
+from edgeemo.training.checkpoints.trace import graph_from_trunk, weights_from_module
 from edgeemo.training.lowrank import COMMON, AdaptedTrunk, peft_config, peft_state
-from edgeemo.training.trace import graph_from_trunk, weights_from_module
 
 if TYPE_CHECKING:
     import onnx
@@ -32,7 +32,7 @@ class Network:
         weights: ``trunk.*`` of the network without adapters.
         graphs: subset -> graph without adapters and without weights.
         adapters: ``"common"`` and subsets -> tensors and configuration in PEFT's layout.
-        low_rank: how `edgeemo.training.load` builds the adapters again, or None.
+        low_rank: how `edgeemo.training.checkpoints.load` builds the adapters again, or None.
     """
 
     models: Mapping[str, Model]

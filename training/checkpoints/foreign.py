@@ -2,7 +2,8 @@
 
 Any torch module will do that is called with the features and masks of one subset and answers with
 logits; whatever it does with them inside, it must run nothing for a modality that is absent. Its
-low-rank adapters, if it has any, are pointed out in one of the ways of `edgeemo.training.adapters`.
+low-rank adapters, if it has any, are pointed out in one of the ways of
+`edgeemo.training.checkpoints.adapters`.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from torch import Tensor, nn
 
 from edgeemo.errors import SubsetError, TrainingError
 from edgeemo.modality import all_subsets, parse_subset, subset_members
-from edgeemo.training.adapters import Adapted, Adapters, adapter_files, take_out_adapters
 from edgeemo.training.answer import centred
-from edgeemo.training.description import Array, ModalityPart, Windows
-from edgeemo.training.left_out import check_left_out
+from edgeemo.training.checkpoints.adapters import Adapted, Adapters, adapter_files, take_out_adapters
+from edgeemo.training.checkpoints.description import Array, ModalityPart, Windows
+from edgeemo.training.checkpoints.left_out import check_left_out
+from edgeemo.training.checkpoints.network import PREFIX, Network, answers, used_weights
+from edgeemo.training.checkpoints.plain import Pair, stacked, unwrap_peft
+from edgeemo.training.checkpoints.trace import SubsetGraph, graph_from_module, weights_from_module
 from edgeemo.training.lowrank import COMMON
-from edgeemo.training.network import PREFIX, Network, answers, used_weights
-from edgeemo.training.plain import Pair, stacked, unwrap_peft
-from edgeemo.training.trace import SubsetGraph, graph_from_module, weights_from_module
 
 if TYPE_CHECKING:
     import onnx

@@ -21,7 +21,7 @@ from edgeemo.errors import TrainingError
 from edgeemo.export.graph import bind_weights
 from edgeemo.modality import subset_members
 from edgeemo.runtimes.ort import OrtRunner
-from edgeemo.training.description import Array, Windows
+from edgeemo.training.checkpoints.description import Array, Windows
 
 _ROWS = 8
 # What a weight may go through before it meets data.

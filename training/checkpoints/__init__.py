@@ -1,0 +1,1 @@
+"""Writes a network as a checkpoint folder, and reads one back into PyTorch."""
