@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.bundle.manifest import SubsetSpec
+from edgeemo.bundle.probabilities import probabilities_from_logits
 from edgeemo.bundle.tensors import Array
 from edgeemo.errors import GateError
 from edgeemo.modality import subset_members
@@ -146,14 +147,6 @@ def judge_stem(model: bytes, modality: str, variant: str, reference: Mapping[str
             f"most {MAX_INT8_STEM_ERROR:.0%}. Its ranges.json may not fit its inputs"
         )
     return verdict
-
-
-def probabilities_from_logits(logits: NDArray[np.float32], spec: SubsetSpec) -> NDArray[np.float64]:
-    """Returns softmax(logits / temperature + log prior), (N, C)."""
-    scores = logits.astype(np.float64) / spec.temperature + np.log(np.asarray(spec.prior))
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = odds / odds.sum(axis=1, keepdims=True)
-    return shares
 
 
 def changed_labels(

@@ -13,10 +13,10 @@ from live_like import LABELS, PRIOR, TEMPERATURE, TEXT_SPEC, D, make_weights, wr
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgeemo.bundle import Bundle, SubsetSpec
+from edgeemo.bundle import Bundle, SubsetSpec, probabilities_from_logits
 from edgeemo.datasets.speech import read_speech
 from edgeemo.errors import DatasetError, InputError, SubsetError
-from edgeemo.evaluation.accuracy import evaluate, softmax_with_prior
+from edgeemo.evaluation.accuracy import evaluate
 from edgeemo.evaluation.windows import run_in_batches, speech_windows
 from edgeemo.features.face import normalize_face
 from edgeemo.features.text import text_window
@@ -67,8 +67,8 @@ def speech(tmp_path: Path) -> Path:
     return folder
 
 
-def test_softmax_with_prior_by_hand() -> None:
-    p = softmax_with_prior(np.array([[2.0, 0.0]]), SubsetSpec(temperature=2.0, prior=(0.25, 0.75)))
+def test_probabilities_by_hand() -> None:
+    p = probabilities_from_logits(np.array([[2.0, 0.0]]), SubsetSpec(temperature=2.0, prior=(0.25, 0.75)))
     assert p[0, 0] == pytest.approx(0.25 * np.e / (0.25 * np.e + 0.75))
 
 
@@ -89,7 +89,7 @@ def test_a_clip_gets_the_mean_of_what_a_session_would_say(bundle: Bundle, speech
                     features, mask = stream.window(hop / 2)
                     assert mask.sum() == min(hop, 8) * 5
                     logits = engine.run({"features.audio": features, "mask.audio": mask})["logits"]
-                    said.append(softmax_with_prior(logits, bundle.manifest.subsets["audio"])[0])
+                    said.append(probabilities_from_logits(logits, bundle.manifest.subsets["audio"])[0])
         assert len(said) == max(1, hops - 7)
         guesses.append(np.mean(said, axis=0))
     (result,) = evaluate(bundle, speech, "val").results

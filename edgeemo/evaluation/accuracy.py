@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemo.bundle import Bundle, SubsetSpec
+from edgeemo.bundle import Bundle, SubsetSpec, probabilities_from_logits
 from edgeemo.errors import DatasetError, SubsetError
 from edgeemo.evaluation.layout import Layout, layout_of
 from edgeemo.evaluation.metrics import Metrics, metrics_from_probabilities
@@ -156,16 +156,9 @@ def evaluate(
     return Evaluation(folder.name, split, manifest.model_id, manifest.labels, tuple(results), notes)
 
 
-def softmax_with_prior(logits: NDArray[Any], spec: SubsetSpec) -> NDArray[np.float64]:
-    """Returns softmax(logits / temperature + log prior), (B, C)."""
-    scores = logits.astype(np.float64) / spec.temperature + np.log(np.asarray(spec.prior))
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
 def _probabilities(engine: Runner, spec: SubsetSpec, batch: WindowBatch) -> NDArray[np.float64]:
     feed = {f"features.{engine.engine}": batch.features, f"mask.{engine.engine}": batch.mask}
-    return softmax_with_prior(run_in_batches(engine, feed)["logits"], spec)
+    return probabilities_from_logits(run_in_batches(engine, feed)["logits"], spec)
 
 
 def _served_subsets(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.affect import valence_arousal
-from edgeemo.bundle import ModalitySpec
+from edgeemo.bundle import ModalitySpec, probabilities_from_logits
 from edgeemo.errors import BundleError, SubsetError
 from edgeemo.features.audio import LogMelSpec
 from edgeemo.features.face import FaceSpec
@@ -64,9 +64,6 @@ class Core:
         self._smoother = Smoother(
             labels=len(manifest.labels), margin=settings.emotion_margin, tau_s=settings.mood_tau_s
         )
-        self._log_priors = {
-            subset: np.log(np.asarray(spec.prior, np.float64)) for subset, spec in manifest.subsets.items()
-        }
         self.reset()
 
     def reset(self) -> None:
@@ -146,8 +143,7 @@ class Core:
         for name in members:
             feed[f"features.{name}"], feed[f"mask.{name}"] = self.streams[name].window(at_s)
         answers = engine.run(feed)
-        spec = manifest.subsets[subset]
-        p = _softmax(answers["logits"][0].astype(np.float64) / spec.temperature + self._log_priors[subset])
+        p = probabilities_from_logits(answers["logits"][0], manifest.subsets[subset])
         self._smoother.update(p, at_s=at_s, hop_s=manifest.hop_s)
         labels = manifest.labels
         probabilities = _named(labels, p)
@@ -187,11 +183,6 @@ def _stream(spec: ModalitySpec, stem: Runner, settings: Settings) -> Stream:
             + ", ".join(_STREAMS)
         )
     return _STREAMS[kind](spec, stem, settings)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum())
 
 
 def _named(labels: tuple[str, ...], values: NDArray[Any]) -> dict[str, float]:

@@ -41,8 +41,7 @@ def fit_face(
 
     Args:
         data: the folder that holds ``ferplus/``.
-        out: gets ``stem.safetensors`` (`FaceStem`, fp32), ``head.safetensors`` (the head that only
-            evaluation needs), ``metrics.json`` and the state of the run.
+        out: gets ``stem.safetensors`` (`FaceStem`, fp32), ``metrics.json`` and the state of the run.
         epochs: passes over the train rows.
         seed: of weights, order and augmentation.
         progress: called after each epoch with (epochs done, epochs, metrics).
@@ -87,9 +86,6 @@ def fit_face(
     metrics = measure_faces(deployed, val)
     save_file(
         {name: t.contiguous() for name, t in deployed.stem.state_dict().items()}, out / "stem.safetensors"
-    )
-    save_file(
-        {name: t.contiguous() for name, t in deployed.head.state_dict().items()}, out / "head.safetensors"
     )
     temporary = out / "metrics.tmp"
     temporary.write_text(json.dumps(metrics, indent=1) + "\n")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeemo.bundle import SubsetSpec, probabilities_from_logits
 from edgeemo.evaluation.metrics import metrics_from_probabilities
 from edgeemo.training.checkpoints.save import Windows, answers
 from edgeemo.training.live.features import CORPORA, FeatureBank
@@ -109,16 +110,9 @@ def _check_from_batch(name: str, batch: Batch) -> Check:
     return Check(name, batch.subset, windows, np.arange(count), batch.targets, batch.targets.argmax(axis=1))
 
 
-def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Returns the softmax over the last axis, in float64."""
-    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
-    result: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
-    return result
-
-
 def probabilities(logits: Array, prior: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Returns ``softmax(logits / temperature + log prior)``, (N, 7), as the session computes it."""
-    return softmax(logits / temperature + np.log(prior))
+    return probabilities_from_logits(logits, SubsetSpec(temperature, tuple(prior)))
 
 
 def item_probabilities(check: Check, windows: NDArray[np.float64]) -> NDArray[np.float64]:
