@@ -133,15 +133,15 @@ class NeedsBoth(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 
 class GroupStem(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """(B, context + n stride, bands) -> (B, n, WIDTH): each group of new frames through one Linear."""
+    """(B, context + n stride, *item) -> (B, n, WIDTH): each group of new items through one Linear."""
 
-    def __init__(self, bands: int, stride: int, context: int) -> None:
+    def __init__(self, item: int, stride: int, context: int) -> None:
         super().__init__()
         self.stride, self.context = stride, context
-        self.out = nn.Linear(bands * stride, WIDTH)
+        self.out = nn.Linear(item * stride, WIDTH)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        new = frames[:, self.context :]
+    def forward(self, items: Tensor) -> Tensor:
+        new = items[:, self.context :]
         features: Tensor = self.out(new.reshape(-1, new.shape[1] // self.stride, self.out.in_features))
         return features
 

@@ -16,10 +16,10 @@ pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 pytest.importorskip("cv2", reason="needs opencv")
 pytest.importorskip("av", reason="needs PyAV")
 
+from foreign_networks import WIDTH, GroupStem, WordStem  # noqa: E402
 from live_like import LABELS, MODALITIES, TEXT_SPEC  # noqa: E402
 from tiny_checkpoint import no_ranges  # noqa: E402
 from tiny_trunks import FLAT, randomise_pairs  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
 
 from edgeemo.bundle import Bundle  # noqa: E402
 from edgeemo.cli.demo import RECORDING  # noqa: E402
@@ -34,7 +34,6 @@ from edgeemo.training.checkpoints.save import CheckpointInfo, ModalityPart, Wind
 from edgeemo.training.lowrank import AdaptedTrunk  # noqa: E402
 from edgeemo.training.trunks import build_trunk, low_rank_spec  # noqa: E402
 
-WIDTH = 4
 LENGTHS = {spec.name: spec.window.length for spec in MODALITIES}
 # Tracing takes most of the time: the smallest trunks, and two modalities where they meet.
 CASES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
@@ -44,32 +43,6 @@ CASES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "redifu-dual": ("redifu", ("video",), {"width": 8, "heads": 2, "denoise": "dual"}),
 }
 TRAINING = {"crosstemporal": {"prompts": torch.ones(len(LABELS), 3)}}  # what no reader needs
-
-
-class FlatStem(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """Groups of ``stride`` items through one Linear: (B, context + n stride, *item) -> (B, n, 4)."""
-
-    def __init__(self, item: int, stride: int, context: int) -> None:
-        super().__init__()
-        self.stride, self.context = stride, context
-        self.out = nn.Linear(item * stride, WIDTH)
-
-    def forward(self, items: Tensor) -> Tensor:
-        new = items[:, self.context :]
-        features: Tensor = self.out(new.reshape(-1, new.shape[1] // self.stride, self.out.in_features))
-        return features
-
-
-class WordStem(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """(B, 32, K) ids -> (B, 32, 4): the sum of a word's rows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(TEXT_SPEC.rows, WIDTH)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        features: Tensor = self.table(ids).sum(dim=2)
-        return features
 
 
 def parts(order: tuple[str, ...]) -> list[ModalityPart]:
@@ -85,7 +58,7 @@ def parts(order: tuple[str, ...]) -> list[ModalityPart]:
             ModalityPart(
                 name=spec.name,
                 front_end=spec.front_end,
-                stem=WordStem() if words else FlatStem(size, stem.stride, stem.left_context),
+                stem=WordStem() if words else GroupStem(size, stem.stride, stem.left_context),
                 width=WIDTH,
                 length=spec.window.length,
                 period_s=spec.window.period_s,
