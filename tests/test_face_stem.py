@@ -129,21 +129,21 @@ def write_ferplus(data: Path, *, train: int, val: int) -> None:
 def test_stem_learns_and_resumes_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "BATCH", 16)
     write_ferplus(tmp_path, train=112, val=40)
-    whole = fitting.fit_face(tmp_path, tmp_path / "whole", epochs=3)
+    whole = fitting.fit_face(tmp_path, tmp_path / "whole", epochs=3, teacher_epochs=2)
     assert whole["accuracy"] > 0.9
     assert whole["faces"] == 40
     assert whole["uar"] == pytest.approx((whole["recall.happy"] + whole["recall.sad"]) / 2)
     assert json.loads((tmp_path / "whole" / "metrics.json").read_text()) == whole
 
     def kill(done: int, _: int, __: dict[str, float]) -> None:
-        if done == 2:
+        if done == 4:  # two epochs of the teacher, two of the stem
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3, progress=kill)
+        fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3, teacher_epochs=2, progress=kill)
     with pytest.raises(TrainingError, match="train the face stem first"):
         fitting.load_face_stem(tmp_path / "killed")
-    fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3)  # goes on with the third epoch
+    fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3, teacher_epochs=2)  # the third epoch alone
     stems = [fitting.load_face_stem(tmp_path / name) for name in ("whole", "killed")]
     for name, tensor in stems[0].state_dict().items():
         torch.testing.assert_close(stems[1].state_dict()[name], tensor, msg=name)
@@ -152,6 +152,13 @@ def test_stem_learns_and_resumes_where_it_was_killed(tmp_path: Path, monkeypatch
     logits = fitting.face_logits(FaceClassifier(stems[0]).eval(), faces(5))
     assert logits.shape == (5, 7)
     assert logits.dtype == np.float32
+
+
+def test_stem_trains_without_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "BATCH", 16)
+    write_ferplus(tmp_path, train=112, val=40)
+    assert fitting.fit_face(tmp_path, tmp_path / "out", epochs=3, teacher_epochs=0)["accuracy"] > 0.9
+    assert not (tmp_path / "out" / "teacher").exists()
 
 
 def test_stem_never_sees_rows_of_the_trunk() -> None:

@@ -9,6 +9,7 @@ import re
 import wave
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ from edgeemo.datasets.faces import FERPLUS_COLUMNS  # noqa: E402
 from edgeemo.errors import DatasetError  # noqa: E402
 from edgeemo.training.checkpoints.save import Windows  # noqa: E402
 from edgeemo.training.live import pipeline  # noqa: E402
+from edgeemo.training.live.calibration import cross_fitted_error, fit_temperature  # noqa: E402
 from edgeemo.training.live.features import FeatureBank, cached_bank, voice_sequences  # noqa: E402
 from edgeemo.training.live.fit_trunk import TrunkConfig, draw_groups, fit_trunk, subset_probabilities  # noqa: E402
 from edgeemo.training.live.fit_voice import read_voices  # noqa: E402
 from edgeemo.training.live.measure import (  # noqa: E402
     Check,
-    fit_temperature,
     probabilities,
     scores,
     validation_checks,
@@ -40,9 +41,15 @@ from edgeemo.training.live.triples import FacePool, Pool, draw_batch, subset_pri
 from edgeemo.training.stems.face import FaceStem  # noqa: E402
 from edgeemo.training.stems.text import TextStem  # noqa: E402
 from edgeemo.training.stems.voice import VoiceStem  # noqa: E402
+from edgeemo.training.trunks import FAMILIES  # noqa: E402
 
 SAMPLES = 21
-TINY = TrunkConfig(width=8, blocks=1, epochs=3, steps=2, batch=24)
+TINY_OPTIONS: dict[str, dict[str, Any]] = {
+    "mculora": {"width": 8, "blocks": 1, "heads": 2},
+    "crosstemporal": {"channels": [8, 8], "heads": 2},
+    "redifu": {"width": 8, "heads": 2},
+}
+TINY = TrunkConfig(options=TINY_OPTIONS, epochs=3, steps=2, batch=24)
 
 
 def bank(length: int, seed: int, *, variants: int = 2, corpora: int = 1) -> FeatureBank:
@@ -130,7 +137,9 @@ def test_priors_follow_the_data_and_the_members() -> None:
 
 def test_every_subset_is_drawn_for_a_batch() -> None:
     assert sum(subset_probabilities(("audio", "video", "text")).values()) == pytest.approx(1)
-    groups = next(draw_groups(tiny_pools(), TrunkConfig(batch=200, steps=1), np.random.default_rng(0)))
+    chances = subset_probabilities(("audio", "video", "text"))
+    config = TrunkConfig(batch=200, steps=1)
+    groups = next(draw_groups(tiny_pools(), config, chances, np.random.default_rng(0)))
     assert len(groups) == 7
     assert sum(len(group.targets) for group in groups) == 200
 
@@ -188,22 +197,45 @@ class Killed(Exception):  # noqa: N818 - it is no error
     """Stands for the end of the process."""
 
 
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, family: str) -> None:
     pools, val = tiny_pools(), tiny_pools(variants=1)
     banks = {m: pool.banks[0] for m, pool in val.items()}
     checks = validation_checks(banks, val, subset_priors(pools), triples=30, seed=0)
     assert {check.subset for check in checks} == set(subset_priors(pools))
+    prompts = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
 
     def die(done: int, total: int, metrics: Mapping[str, float]) -> None:
-        raise Killed
+        if done == 2:
+            raise Killed
 
-    whole, metrics = fit_trunk(pools, checks, tmp_path / "whole", config=TINY)
+    def fit(out: str, progress: Any = None) -> tuple[Any, Mapping[str, float]]:
+        return fit_trunk(
+            family, pools, checks, tmp_path / out, config=TINY, prompts=prompts, progress=progress
+        )
+
+    whole, metrics = fit("whole")
     with pytest.raises(Killed):
-        fit_trunk(pools, checks, tmp_path / "cut", config=TINY, progress=die)
-    resumed, again = fit_trunk(pools, checks, tmp_path / "cut", config=TINY)
+        fit("cut", die)
+    resumed, again = fit("cut")
     assert metrics == again
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+    ratios = json.loads((tmp_path / "whole" / "ratios.json").read_text())
+    assert len(ratios) == 3
+    assert ratios[0]["shares"] != ratios[2]["shares"]  # DPFT moved them
+
+
+def test_calibration_error_is_taken_under_the_temperature_of_the_other_half() -> None:
+    rng = np.random.default_rng(0)
+    prior = np.full(3, 1 / 3)
+    truth = rng.integers(3, size=4000)
+    logits = (4 * (rng.normal(size=(4000, 3)) + 1.5 * np.eye(3)[truth])).astype(np.float32)
+    targets = np.eye(3, dtype=np.float32)[truth]
+    check = Check("x", "audio", Windows({}, {}), np.arange(4000), targets, truth)
+    assert cross_fitted_error([check], [logits], prior) < 0.03
+    logits[2000:] /= 16  # each half calls for another temperature, and gets the wrong one
+    assert cross_fitted_error([check], [logits], prior) > 0.1
 
 
 @pytest.fixture(scope="module")
@@ -291,13 +323,13 @@ def test_the_pipeline_goes_on_where_it_was_killed_and_writes_a_whole_checkpoint(
     config = pipeline.LiveConfig(
         variants={"audio": (2, 0), "video": (1, 2), "text": (1, 2)},
         triples=20,
-        trunk=TrunkConfig(width=8, blocks=1, epochs=2, steps=2, batch=24),
+        trunk=replace(TINY, epochs=2),
     )
     seen: list[str] = []
 
     def die_in_the_trunk(step: str, done: int, total: int, figures: Mapping[str, float]) -> None:
         seen.append(step)
-        if step == "trunk":
+        if step == "mculora trunk":
             raise Killed
 
     with pytest.raises(Killed):
@@ -309,7 +341,8 @@ def test_the_pipeline_goes_on_where_it_was_killed_and_writes_a_whole_checkpoint(
     )
     names = [step for step, _ in steps]
     assert not [name for name in names if name.endswith("features")]  # taken from the cache
-    assert [done for step, done in steps if step == "trunk"] == [2]  # the first epoch was kept
+    assert [done for step, done in steps if step == "mculora trunk"] == [2]  # the first epoch was kept
+    assert [done for step, done in steps if step == "redifu trunk"] == [1, 2]
     _check_checkpoint(checkpoint)
 
 

@@ -18,6 +18,7 @@ from edgeemo.training.augment.voice import augment_voice, tilt_frames, trim_sile
 from edgeemo.training.live.fit_voice import (  # noqa: E402
     VoiceClassifier,
     VoiceData,
+    _taught,
     fit_voice,
     load_voice_spec,
     load_voice_stem,
@@ -26,6 +27,7 @@ from edgeemo.training.live.fit_voice import (  # noqa: E402
 )
 from edgeemo.training.live.voice_cache import VoiceFrames, band_statistics  # noqa: E402
 from edgeemo.training.stems.voice import STRIDE, ClipHead, VoiceStem  # noqa: E402
+from edgeemo.training.stems.voice_teacher import VoiceTeacher  # noqa: E402
 
 
 def trained_like() -> VoiceStem:
@@ -198,11 +200,46 @@ def test_training_leaves_a_stem_a_front_end_and_figures(
     monkeypatch.setattr("edgeemo.training.live.fit_voice._BATCH", 8)
     seen: list[int] = []
     out = tmp_path / "voice"
-    metrics = fit_voice(tmp_path / "data", out, epochs=2, progress=lambda done, *_: seen.append(done))
-    assert seen == [1, 2]
+    metrics = fit_voice(
+        tmp_path / "data",
+        out,
+        epochs=2,
+        teachers=2,
+        teacher_epochs=1,
+        progress=lambda done, *_: seen.append(done),
+    )
+    assert seen == [1, 2, 3, 4]  # two teachers of one epoch, then the stem
     assert metrics == json.loads((out / "metrics.json").read_text())
     assert {"uar_mean", "speech_ravdess_uar", "speech_emodb_accuracy"} <= set(metrics)
     assert fit_voice(tmp_path / "nothing", out, epochs=2) == metrics  # finished runs are not repeated
     stem, spec = load_voice_stem(out), load_voice_spec(out)
     assert len(spec.mean) == 64
     assert stem(torch.zeros(1, stem.left_context + 40, 64)).shape == (1, 5, 64)
+
+
+def test_a_teacher_hears_neither_level_nor_microphone() -> None:
+    torch.manual_seed(0)
+    teacher = VoiceTeacher().eval()
+    context = teacher.stem.left_context
+    frames = torch.randn(2, context + 80, 64)
+    frames[0, : context + 24] = 0  # nothing before the clip
+    mask = torch.ones(2, 10)
+    mask[0, :3] = 0
+    coloured = frames + torch.randn(64) * (frames != 0).any(dim=2, keepdim=True)
+    plain, same = teacher._without_mean(frames, mask), teacher._without_mean(coloured, mask)
+    torch.testing.assert_close(same, plain, atol=1e-5, rtol=1e-4)
+    assert (plain[0, : context + 24] == 0).all()  # where there was nothing, there is nothing
+    assert teacher(frames, mask).shape == (2, 7)
+
+
+def test_the_stem_learns_mostly_from_the_mean_of_its_teachers() -> None:
+    def sure(label: int) -> Any:
+        answer = torch.full((2, 7), -40.0)
+        answer[:, label] = 40.0
+        return lambda frames, mask: answer
+
+    targets = torch.zeros(2, 7)
+    targets[:, 0] = 1
+    _, _, taught = _taught([sure(1), sure(2)], (torch.zeros(2, 8, 64), torch.ones(2, 1), targets))
+    expected = torch.tensor([0.3, 0.35, 0.35, 0, 0, 0, 0]).expand(2, 7)
+    torch.testing.assert_close(taught, expected)

@@ -37,7 +37,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, log_prior: Tensor | None = No
     Args:
         logits: (..., C).
         targets: (...) int64 labels, negative = no label; or (..., C) shares of each class, all zero = none.
-        log_prior: (C,), added to the logits (logit adjustment, arXiv 2007.07314), where given.
+        log_prior: (C,) or (..., C), added to the logits (logit adjustment, arXiv 2007.07314), where given.
     """
     if log_prior is not None:
         logits = logits + log_prior

@@ -1,10 +1,11 @@
-"""Trains the face stem on the crowd votes of FER+."""
+"""Trains the face stem on the crowd votes of FER+, and on what a larger network makes of each crop."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,30 @@ from edgeemo.training.augment.face import augment_faces
 from edgeemo.training.live.split import trunk_rows
 from edgeemo.training.loop import LoopConfig, Metrics, fit
 from edgeemo.training.stems.face import FaceClassifier, FaceStem, TrainableFaceStem
+from edgeemo.training.stems.face_teacher import FaceTeacher
 
 BATCH = 128
 EVALUATION_BATCH = 256
+
+_COPIES = 16  # augmented versions of each face that the teacher is asked about, once
+_TAUGHT = 0.7  # share of the teacher in a target; the rest are the crowd's votes
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # crops, targets, weights
+Batches = Callable[[np.random.Generator], Iterator[Batch]]
+Progress = Callable[[int, int, Metrics], None]
+
+
+@dataclass(frozen=True)
+class TaughtFaces:
+    """Augmented faces with the answers of a teacher.
+
+    Attributes:
+        images: (copies, N, 48, 48) uint8.
+        soft: (copies, N, 7) probabilities by the teacher.
+    """
+
+    images: NDArray[np.uint8]
+    soft: NDArray[np.float32]
 
 
 def fit_face(
@@ -31,20 +53,25 @@ def fit_face(
     out: Path,
     *,
     epochs: int = 60,
+    teacher_epochs: int = 24,
     seed: int = 0,
-    progress: Callable[[int, int, Metrics], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Trains the face stem, or goes on where a killed run stopped, and writes what it learned.
+    """Trains a teacher, then the face stem, or goes on where a killed run stopped.
 
-    Rows of the train split that belong to the trunk (`trunk_rows`) are never seen. Faces that most
-    voters gave to none of the seven labels count for as much as their votes for the seven.
+    Rows of the train split that belong to the trunk (`trunk_rows`) are never seen, by either. Faces
+    that most voters gave to none of the seven labels count for as much as their votes for the seven.
+    The stem learns from the votes and from the teacher's answer to the very crop that it sees (Hinton
+    et al., 2015, arXiv:1503.02531; Beyer et al., 2022, arXiv:2106.05237: same crop, many epochs).
 
     Args:
         data: the folder that holds ``ferplus/``.
-        out: gets ``stem.safetensors`` (`FaceStem`, fp32), ``metrics.json`` and the state of the run.
-        epochs: passes over the train rows.
+        out: gets ``stem.safetensors`` (`FaceStem`, fp32), ``metrics.json`` and the state of the run;
+            the teacher's lies in ``out/teacher``.
+        epochs: passes over the train rows by the stem.
+        teacher_epochs: passes by the teacher; 0 trains the stem on the votes alone.
         seed: of weights, order and augmentation.
-        progress: called after each epoch with (epochs done, epochs, metrics).
+        progress: called after each epoch with (epochs done, epochs, metrics), the teacher's included.
 
     Returns:
         Figures on FER+ val; see `measure_faces`. The kept epoch is the best on val, which flatters
@@ -59,28 +86,45 @@ def fit_face(
         raise TrainingError(
             f"{data / 'ferplus'} leaves {len(train)} faces to train on; at least {BATCH} are needed"
         )
-    torch.manual_seed(seed)
     val = read_ferplus(data / "ferplus", "val")
-    model = FaceClassifier(TrainableFaceStem()).to(memory_format=torch.channels_last)
-    config = LoopConfig(
-        epochs=epochs,
-        steps_per_epoch=len(train) // BATCH,
-        learning_rate=3e-3,
-        select="accuracy",
-        weight_decay=0.05,
-        warmup=0.1,
-        ema_decay=0.998,
-        seed=seed,
-    )
-    fit(
-        model,
-        config,
-        batches=lambda _, rng: _batches(train, rng),
-        loss=_loss,
-        evaluate=lambda network: measure_faces(network, val),
-        out=out,
-        progress=progress,
-    )
+    total = teacher_epochs + epochs
+
+    def fit_network(model: torch.nn.Module, folder: Path, *, count: int, done: int, batches: Batches) -> None:
+        fit(
+            model,
+            LoopConfig(
+                epochs=count,
+                steps_per_epoch=len(train) // BATCH,
+                learning_rate=3e-3,
+                select="accuracy",
+                weight_decay=0.05,
+                warmup=0.1,
+                ema_decay=0.998,
+                seed=seed,
+            ),
+            batches=lambda _, rng: batches(rng),
+            loss=_loss,
+            evaluate=lambda network: measure_faces(network, val),
+            out=folder,
+            progress=lambda at, _, metrics: progress(done + at, total, metrics) if progress else None,
+        )
+
+    def batches(rng: np.random.Generator) -> Iterator[Batch]:
+        return _batches(train, rng)
+
+    if teacher_epochs:
+        torch.manual_seed(seed)
+        teacher = FaceTeacher().to(memory_format=torch.channels_last)
+        fit_network(teacher, out / "teacher", count=teacher_epochs, done=0, batches=batches)
+        taught = _taught(teacher, train, np.random.default_rng([seed, 17]))
+
+        def batches(rng: np.random.Generator) -> Iterator[Batch]:
+            return _taught_batches(train, taught, rng)
+
+    torch.manual_seed(seed)
+    model = FaceClassifier(TrainableFaceStem(0.0 if teacher_epochs else 0.2))
+    model.to(memory_format=torch.channels_last)
+    fit_network(model, out, count=epochs, done=teacher_epochs, batches=batches)
     deployed = FaceClassifier(model.stem.fold()).eval()
     deployed.head.load_state_dict(model.head.state_dict())
     metrics = measure_faces(deployed, val)
@@ -144,18 +188,45 @@ def _train_rows(faces: FaceImages) -> FaceImages:
     return FaceImages(faces.images[kept], faces.soft[kept], faces.share[kept], faces.label[kept])
 
 
-def _batches(
-    train: FaceImages, rng: np.random.Generator
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    order = rng.permutation(len(train))
-    for start in range(0, len(train) - BATCH + 1, BATCH):
-        rows = order[start : start + BATCH]
+def _batches(train: FaceImages, rng: np.random.Generator) -> Iterator[Batch]:
+    for rows in _shuffled(len(train), rng):
         crops = normalize_face(augment_faces(train.images[rows], rng))
         yield torch.from_numpy(crops), torch.from_numpy(train.soft[rows]), torch.from_numpy(train.share[rows])
 
 
-def _loss(model: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Cross entropy against the votes; bfloat16 doubles the speed where the processor has it."""
+def _taught_batches(train: FaceImages, taught: TaughtFaces, rng: np.random.Generator) -> Iterator[Batch]:
+    for rows in _shuffled(len(train), rng):
+        copy = rng.integers(len(taught.images), size=len(rows))
+        crops = normalize_face(taught.images[copy, rows])
+        targets = _TAUGHT * taught.soft[copy, rows] + (1 - _TAUGHT) * train.soft[rows]
+        yield torch.from_numpy(crops), torch.from_numpy(targets), torch.from_numpy(train.share[rows])
+
+
+def _shuffled(count: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    order = rng.permutation(count)
+    for start in range(0, count - BATCH + 1, BATCH):
+        yield order[start : start + BATCH]
+
+
+def _taught(teacher: torch.nn.Module, train: FaceImages, rng: np.random.Generator) -> TaughtFaces:
+    """Returns augmented copies of all train faces with the teacher's probabilities for each of them."""
+    count = len(train)
+    images = np.empty((_COPIES, count, *train.images.shape[1:]), np.uint8)
+    soft = np.empty((_COPIES, count, train.soft.shape[1]), np.float32)
+    teacher.eval()
+    for copy in range(_COPIES):
+        for start in range(0, count, EVALUATION_BATCH):
+            some = slice(start, start + EVALUATION_BATCH)
+            images[copy, some] = augment_faces(train.images[some], rng)
+            crops = torch.from_numpy(normalize_face(images[copy, some]))
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                logits = teacher(crops[:, None])[:, 0]
+            soft[copy, some] = torch.softmax(logits.float(), dim=1).numpy()
+    return TaughtFaces(images, soft)
+
+
+def _loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Cross entropy against soft labels; bfloat16 doubles the speed where the processor has it."""
     crops, soft, share = batch
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(crops[:, None])[:, 0]

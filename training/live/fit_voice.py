@@ -1,4 +1,4 @@
-"""Trains the voice stem of the live model on three acted corpora, with a classifier that is thrown away."""
+"""Trains the voice stem of the live model on three acted corpora, taught by larger networks."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from edgeemo.training.augment.voice import mask_frames, tilt_frames, warp_frames
 from edgeemo.training.live.voice_cache import VoiceFrames, band_statistics, cached_frames
 from edgeemo.training.loop import LoopConfig, Metrics, fit
 from edgeemo.training.stems.voice import STRIDE, ClipHead, VoiceStem
+from edgeemo.training.stems.voice_teacher import VoiceTeacher
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,10 @@ _STEPS = 60
 _SHORTEST, _LONGEST = 120, 320  # frames in a training window: 1.5 s to the 4 s of the live window
 _SMOOTHING = 0.1
 _MIXED = 0.3  # share of the batches that are mixed up in pairs
+_TAUGHT = 0.7  # share of the teachers in a target; the rest is the label
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # frames, mask, targets
+Loss = Callable[[torch.nn.Module, Batch], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ class VoiceClassifier(torch.nn.Module):
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Returns logits (B, 7) of frames (B, left_context + 8 n, bands) and mask (B, n)."""
-        logits: torch.Tensor = self.head(self.stem(frames).float(), mask)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
+            features = self.stem(frames)
+        logits: torch.Tensor = self.head(features.float(), mask)
         return logits
 
 
@@ -69,22 +74,28 @@ def fit_voice(
     data: Path,
     out: Path,
     *,
-    epochs: int = 70,
+    epochs: int = 60,
+    teachers: int = 2,
+    teacher_epochs: int = 45,
     seed: int = 0,
     progress: Callable[[int, int, Metrics], None] | None = None,
 ) -> Metrics:
-    """Trains the voice stem, or resumes it, and writes weights, front-end and metrics.
+    """Trains the teachers and then the voice stem, or resumes, and writes weights, front-end and metrics.
 
     Batches are balanced over corpora and labels, so that neither language nor recording tells the
-    label. The kept epoch has the best mean UAR over the unseen speakers of the three corpora.
+    label. The stem learns from the labels and from the mean answer of the teachers to the very window
+    that it sees (Hinton et al., 2015, arXiv:1503.02531). The kept epoch has the best mean UAR over the
+    unseen speakers of the three corpora.
 
     Args:
         data: holds ``speech_ravdess``, ``speech_nemo_pl`` and ``speech_emodb``.
         out: cache, state, curve, ``stem.safetensors``, ``front_end.json`` and ``metrics.json`` go
-            here; a finished run is not repeated.
+            here; a finished run is not repeated. The teachers' runs lie in ``out/teacher<n>``.
         epochs: of 3840 windows each.
+        teachers: networks to learn from, alike but for their seed; 0 trains on the labels alone.
+        teacher_epochs: of each teacher.
         seed: of weights, order and augmentation.
-        progress: called after each epoch with (epochs done, epochs, metrics).
+        progress: called after each epoch with (epochs done, epochs, metrics), the teachers' included.
 
     Returns:
         ``uar_mean`` and, for each corpus, ``<corpus>_uar`` and ``<corpus>_accuracy`` on ``val``.
@@ -97,27 +108,54 @@ def fit_voice(
     if done.exists() and (out / "stem.safetensors").exists():
         return dict(json.loads(done.read_text()))
     voices = read_voices(data, out / "cache", seed=seed)
+    total = teachers * teacher_epochs + epochs
+
+    def fit_network(
+        model: torch.nn.Module, folder: Path, *, count: int, done: int, seed: int, loss: Loss
+    ) -> None:
+        context = int(model.stem.left_context)
+        fit(
+            model,
+            LoopConfig(
+                epochs=count,
+                steps_per_epoch=_STEPS,
+                learning_rate=3e-3,
+                select="uar_mean",
+                ema_decay=0.995,
+                weight_decay=0.02,
+                seed=seed,
+            ),
+            batches=lambda epoch, rng: training_batches(voices, context, rng),
+            loss=loss,
+            evaluate=lambda trained: measure(trained, voices),
+            out=folder,
+            progress=lambda at, _, metrics: progress(done + at, total, metrics) if progress else None,
+        )
+
+    taught_by: list[torch.nn.Module] = []
+    for number in range(teachers):
+        torch.manual_seed(seed + 1 + number)
+        teacher = VoiceTeacher().to(memory_format=torch.channels_last)
+        fit_network(
+            teacher,
+            out / f"teacher{number}",
+            count=teacher_epochs,
+            done=number * teacher_epochs,
+            seed=seed + 1 + number,
+            loss=_loss,
+        )
+        taught_by.append(teacher)
     torch.manual_seed(seed)
-    stem = VoiceStem(norm=True, dropout=0.15)
+    stem = VoiceStem(norm=True, dropout=0.1 if teachers else 0.15)
     model = VoiceClassifier(stem, ClipHead(stem.project.out_channels, len(LABELS)))
     model.to(memory_format=torch.channels_last)
-    config = LoopConfig(
-        epochs=epochs,
-        steps_per_epoch=_STEPS,
-        learning_rate=3e-3,
-        select="uar_mean",
-        ema_decay=0.995,
-        weight_decay=0.02,
-        seed=seed,
-    )
-    fit(
+    fit_network(
         model,
-        config,
-        batches=lambda epoch, rng: training_batches(voices, stem.left_context, rng),
-        loss=_loss,
-        evaluate=lambda trained: measure(trained, voices),
-        out=out,
-        progress=progress,
+        out,
+        count=epochs,
+        done=teachers * teacher_epochs,
+        seed=seed,
+        loss=lambda network, batch: _loss(network, _taught(taught_by, batch) if teachers else batch),
     )
     deployed = VoiceClassifier(stem.folded(), model.head).eval()
     with torch.no_grad():
@@ -271,12 +309,17 @@ def _mix_up(batch: Batch, rng: np.random.Generator) -> Batch:
 
 
 def _loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross entropy; bfloat16 is faster where the processor has it."""
     frames, mask, targets = batch
-    with torch.autocast("cpu", torch.bfloat16):
-        features = model.stem(frames)
-    logits = model.head(features.float(), mask)
-    return -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+    return -(targets * torch.log_softmax(model(frames, mask), dim=1)).sum(dim=1).mean()
+
+
+def _taught(teachers: list[torch.nn.Module], batch: Batch) -> Batch:
+    """Returns the batch with targets that are mostly the teachers' mean probabilities."""
+    frames, mask, targets = batch
+    with torch.no_grad():
+        answers = [torch.softmax(teacher(frames, mask), dim=1) for teacher in teachers]
+    mean = torch.stack(answers).mean(dim=0)
+    return frames, mask, _TAUGHT * mean + (1 - _TAUGHT) * targets
 
 
 def _json(plain: Mapping[str, object]) -> bytes:

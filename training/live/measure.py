@@ -1,4 +1,4 @@
-"""Validation figures and temperatures of the trunk, every subset and every corpus by itself."""
+"""Validation figures of the trunk, every subset and every corpus by itself."""
 
 from __future__ import annotations
 
@@ -142,36 +142,6 @@ def scores(check: Check, predicted: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
-def fit_temperature(logits: list[Array], targets: list[Array], prior: NDArray[np.float64]) -> float:
-    """Returns the temperature with the least cross entropy, every group of windows counting the same.
-
-    Args:
-        logits: (N, 7) of each group, such as a corpus.
-        targets: (N, 7) label shares of each group.
-        prior: (7,) of the subset.
-    """
-    log_prior = np.log(prior)
-
-    def loss(temperature: float) -> float:
-        total = 0.0
-        for values, shares in zip(logits, targets, strict=True):
-            adjusted = values.astype(np.float64) / temperature + log_prior
-            top = adjusted.max(axis=1, keepdims=True)
-            normaliser = top[:, 0] + np.log(np.exp(adjusted - top).sum(axis=1))
-            total += float((shares.sum(axis=1) * normaliser - (shares * adjusted).sum(axis=1)).mean())
-        return total
-
-    low, high = np.log(0.25), np.log(4.0)
-    golden = (np.sqrt(5) - 1) / 2
-    for _ in range(40):
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        if loss(float(np.exp(left))) < loss(float(np.exp(right))):
-            high = right
-        else:
-            low = left
-    return round(float(np.exp((low + high) / 2)), 4)
-
-
 def measure_trunk(
     model: AdaptedTrunk,
     checks: list[Check],
@@ -186,17 +156,3 @@ def measure_trunk(
         shares = probabilities(logits, priors[check.subset], temperature)
         report.setdefault(check.subset, {})[check.name] = scores(check, item_probabilities(check, shares))
     return report
-
-
-def fit_temperatures(model: AdaptedTrunk, checks: list[Check], priors: Priors) -> dict[str, float]:
-    """Returns subset -> temperature, fitted on validation windows.
-
-    ISEAR is left out: half of its texts are of emotions that others would not call by that name.
-    """
-    temperatures: dict[str, float] = {}
-    for subset in model.subsets:
-        groups = [check for check in checks if check.subset == subset and check.name != "isear_text"]
-        logits = [answers(model, check.windows, subset)[0] for check in groups]
-        targets = [check.targets[check.item] for check in groups]
-        temperatures[subset] = fit_temperature(logits, targets, priors[subset])
-    return temperatures

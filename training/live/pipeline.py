@@ -5,7 +5,7 @@ already, so a run that was killed goes on where it stopped:
 
 - ``voice/ face/ text/``: stems; finished ones that lie there are taken as they are
 - ``features/``: feature banks, keyed to the stems' weights
-- ``trunk.<key>/``: state of the trunk's training, keyed to everything it depends on
+- ``trunk.<family>.<key>/``: state of a trunk's training, keyed to everything it depends on
 - ``checkpoint/``: the result, with MODEL_CARD.md
 """
 
@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,15 @@ import torch
 
 from edgeemo.datasets.labels import LABELS
 from edgeemo.errors import TrainingError
+from edgeemo.features.text import tokenize
 from edgeemo.training.checkpoints.save import CheckpointInfo, ModalityPart, Windows, save_checkpoint
+from edgeemo.training.live.calibration import calibrate
 from edgeemo.training.live.features import (
     FeatureBank,
     cached_bank,
     face_bank,
     file_sha256,
+    ids_from_words,
     text_bank,
     voice_bank,
 )
@@ -43,12 +46,13 @@ from edgeemo.training.live.fit_voice import (
     load_voice_stem,
     read_voices,
 )
-from edgeemo.training.live.measure import fit_temperatures, measure_trunk, validation_checks
+from edgeemo.training.live.measure import Check, measure_trunk, validation_checks
 from edgeemo.training.live.model_card import DATA, LICENCE, model_card
 from edgeemo.training.live.parts import face_part, text_part, voice_part
 from edgeemo.training.live.triples import CORPUS_SHARES, FacePool, Pool, draw_batch, subset_priors
 from edgeemo.training.loop import Metrics
 from edgeemo.training.lowrank import AdaptedTrunk
+from edgeemo.training.trunks import FAMILIES
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class LiveConfig:
         keep: share of the samples that the stems have seen which the trunk also trains on.
         unseen_share: how often the trunk draws a face or text that its stem has not seen.
         triples: label-matched windows to measure each larger subset on.
+        families: trunks to train; the one with the best mean over the subsets on validation data is kept.
         trunk: of the trunk.
         seed: of everything.
     """
@@ -79,6 +84,7 @@ class LiveConfig:
     keep: float = 1.0
     unseen_share: float = 0.5
     triples: int = 2000
+    families: tuple[str, ...] = FAMILIES
     trunk: TrunkConfig = field(default_factory=TrunkConfig)
     seed: int = 0
 
@@ -118,27 +124,24 @@ def train_live(
     val_pools = {m: _pool(m, stems, [bank], config) for m, bank in val.items()}
     priors = subset_priors(pools)
     checks = validation_checks(val, val_pools, priors, triples=config.triples, seed=config.seed)
-    model, _ = fit_trunk(
-        pools,
-        checks,
-        out / f"trunk.{_key(stems.keys, asdict(config))}",
-        config=config.trunk,
-        progress=lambda done, total, metrics: say("trunk", done, total, metrics),
-    )
+    trunks = _fit_trunks(pools, checks, out, stems=stems, config=config, say=say)
+    chosen = max(trunks, key=lambda family: trunks[family][1]["score"])
+    model = trunks[chosen][0]
     say("temperatures", 0, 1, {})
-    temperatures = fit_temperatures(model, checks, priors)
+    calibration = calibrate(model, checks, priors)
+    temperatures = calibration.temperatures
     figures = measure_trunk(model, checks, priors, temperatures)
     say("temperatures", 1, 1, {})
     say("checkpoint", 0, 1, {})
     plain_priors = {subset: [round(float(value), 6) for value in prior] for subset, prior in priors.items()}
     info = CheckpointInfo(
         model_id="live",
-        family="mculora",
+        family=chosen,
         labels=LABELS,
         hop_s=HOP_S,
         temperatures=temperatures,
         priors=plain_priors,
-        trunk=config.trunk.trunk_arguments(),
+        trunk=config.trunk.trunk_options(chosen),
         data=DATA,
         licence=LICENCE,
         metrics={"stems": _rounded(stems.metrics), "subsets": _rounded(figures)},
@@ -146,9 +149,11 @@ def train_live(
     card = model_card(
         labels=LABELS,
         stems=stems.metrics,
+        trunks={family: metrics for family, (_, metrics) in trunks.items()},
+        chosen=chosen,
         report=figures,
         priors=plain_priors,
-        temperatures=temperatures,
+        calibration=calibration,
         sizes=_sizes(model, stems),
     )
     save_checkpoint(
@@ -161,6 +166,17 @@ def train_live(
     )
     say("checkpoint", 1, 1, {})
     return out / "checkpoint"
+
+
+def prompt_embeddings(stem: Any, labels: Sequence[str]) -> torch.Tensor:
+    """Returns (C, D): the text stem's mean feature of "a person feeling {label}" (arXiv 2603.11971)."""
+    ids = torch.from_numpy(
+        ids_from_words([tokenize(f"a person feeling {name}") for name in labels], stem.spec)
+    )
+    known = (ids[:, :, :1] != 0).float()
+    with torch.no_grad():
+        mean: torch.Tensor = (stem(ids) * known).sum(dim=1) / known.sum(dim=1)
+    return mean
 
 
 def reference_windows(pools: Mapping[str, Pool], prior: Any, seed: int) -> Windows:
@@ -258,6 +274,33 @@ def _feature_banks(
             ]
         val[m] = bank(m, "val", 1, None)
     return train, val
+
+
+def _fit_trunks(
+    pools: Mapping[str, Pool],
+    checks: list[Check],
+    out: Path,
+    *,
+    stems: Stems,
+    config: LiveConfig,
+    say: Report,
+) -> dict[str, tuple[AdaptedTrunk, Metrics]]:
+    """Returns family -> trunk with adapters and the figures of its best epoch."""
+    key = _key(stems.keys, asdict(replace(config, families=())))
+    prompts = prompt_embeddings(stems.modules["text"], LABELS)
+
+    def fit_family(family: str) -> tuple[AdaptedTrunk, Metrics]:
+        return fit_trunk(
+            family,
+            pools,
+            checks,
+            out / f"trunk.{family}.{key}",
+            config=config.trunk,
+            prompts=prompts,
+            progress=lambda done, total, metrics: say(f"{family} trunk", done, total, metrics),
+        )
+
+    return {family: fit_family(family) for family in config.families}
 
 
 def _pool(m: str, stems: Stems, banks: list[FeatureBank], config: LiveConfig) -> Pool:

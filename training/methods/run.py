@@ -31,8 +31,9 @@ from edgeemo.training.loop import LoopConfig, Metrics, fit
 from edgeemo.training.lowrank import Parts
 from edgeemo.training.methods.disturb import CLEAN, DISTURBANCES, disturb_features
 from edgeemo.training.methods.networks import Network, answer_subset, new_network, trunk_of
-from edgeemo.training.methods.ratios import Ratios
+from edgeemo.training.methods.ratios import divergences
 from edgeemo.training.methods.selection import Rule, half_accuracy, split_halves
+from edgeemo.training.ratios import RatioLog
 from edgeemo.training.trunks import orthogonality_loss
 
 Progress = Callable[[int, int, Metrics], None]
@@ -194,7 +195,11 @@ class _Run:
             for subset in (each.modality, full)
             if subset in network.subsets
         ]
-        self.ratios = Ratios(network, config, out / "ratios.json")
+        self.ratios = RatioLog(
+            dict.fromkeys(network.subsets, 1.0),
+            out / "ratios.json",
+            dynamic=network.adapted and config.adaptation.dynamic_ratios,
+        )
 
     def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[list[tuple[str, Tensor]]]:
         """Yields batches of videos: one subset is drawn for each, videos are grouped by subset."""
@@ -249,7 +254,8 @@ class _Run:
     def evaluate(self, model: nn.Module) -> Metrics:
         """Keeps the predictions of this epoch in a file and returns the accuracies on dev."""
         logits = self._predict(model)  # (Q, N, C)
-        self.ratios.finish_epoch(model, self.train, self.mask)
+        if self.ratios.dynamic:
+            self.ratios.finish_epoch(divergences(model, self.network, self.train, self.mask))
         seconds = time.perf_counter() - self.began
         path = self._epoch_path(self.epoch)
         path.parent.mkdir(exist_ok=True)

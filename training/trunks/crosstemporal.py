@@ -235,7 +235,7 @@ class CrossTemporalTrunk(nn.Module):
         Args:
             answer: of `answer` in training mode.
             targets: (B,) or (B, T) labels, negative = none; or shares of each class with a last axis of C.
-            log_prior: (C,), added to logits, where given.
+            log_prior: (C,) or (B, C), added to logits, where given.
         """
         losses: dict[str, Tensor] = {}
         if "contrast" in answer.training:
@@ -244,6 +244,8 @@ class CrossTemporalTrunk(nn.Module):
         if answer.frame_logits is not None and self.frame_weight > 0:
             frames = answer.frame_logits.shape[1]
             repeated = targets.unsqueeze(1).expand(-1, frames, *targets.shape[1:])
+            if log_prior is not None and log_prior.ndim > 1:
+                log_prior = log_prior.unsqueeze(-2)  # the same for every frame of a sample
             losses["frames"] = self.frame_weight * cross_entropy(answer.frame_logits, repeated, log_prior)
         return losses
 

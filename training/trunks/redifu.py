@@ -215,7 +215,7 @@ class ReDiFuTrunk(nn.Module):
         Args:
             answer: of `answer` in training mode.
             targets: (B,) or (B, T) labels, negative = none; or shares of each class with a last axis of C.
-            log_prior: (C,), added to logits, where given.
+            log_prior: (C,) or (B, C), added to logits, where given.
         """
         if not answer.training:
             return {}
