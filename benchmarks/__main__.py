@@ -8,12 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accuracy, engines, hop, memory, startup
+from benchmarks import accuracy, engines, hop, memory, robustness, startup
 from benchmarks.report import RESULTS, Report, write_report
 from edgeemo.bundle import Bundle
 from edgeemo.session.session import DEFAULT_BUNDLE
 
-NAMES = ("engines", "hop", "memory", "startup", "accuracy")
+NAMES = ("engines", "hop", "memory", "startup", "accuracy", "robustness")
+WITH_DATA = {"accuracy", "robustness"}
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, help="default: the one that ships")
-    parser.add_argument("--data", type=Path, help="data sets for accuracy; without it accuracy is left out")
+    parser.add_argument("--data", type=Path, help="data sets, for accuracy and robustness")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: benchmarks/results")
     parser.add_argument("--quick", action="store_true", help="a tenth of the calls, to try it out")
     args = parser.parse_args()
@@ -29,9 +30,9 @@ def main() -> int:
     unknown = set(args.names) - set(NAMES)
     if unknown:
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; there are: {', '.join(NAMES)}")
-    if "accuracy" in args.names and args.data is None:
-        parser.error("accuracy needs --data DIR, a folder of data sets")
-    names = args.names or [name for name in NAMES if name != "accuracy" or args.data is not None]
+    if args.data is None and (needy := sorted(WITH_DATA & set(args.names))):
+        parser.error(f"{needy[0]} needs --data DIR, a folder of data sets")
+    names = args.names or [name for name in NAMES if name not in WITH_DATA or args.data is not None]
     bundle = Bundle.open(args.bundle)
     scale = 10 if args.quick else 1
     runs: dict[str, Callable[[], Report]] = {
@@ -40,6 +41,7 @@ def main() -> int:
         "memory": lambda: memory.measure(bundle),
         "startup": lambda: startup.measure(bundle, rounds=max(3, 15 // scale)),
         "accuracy": lambda: accuracy.measure(bundle, args.data),
+        "robustness": lambda: robustness.measure(bundle, args.data),
     }
     for name in names:
         print(f"{name} ...", flush=True)

@@ -15,10 +15,12 @@ torch = pytest.importorskip("torch", reason="needs torch")
 from edgeemo.errors import TrainingError  # noqa: E402 - behind the skip, as everything below
 from edgeemo.features.audio import LogMelSpec  # noqa: E402
 from edgeemo.training.augment.voice import augment_voice, tilt_frames, trim_silence, warp_frames  # noqa: E402
+from edgeemo.training.live import fit_voice as fit_voice_module  # noqa: E402
 from edgeemo.training.live.fit_voice import (  # noqa: E402
     VoiceClassifier,
     VoiceData,
     _taught,
+    _with_babble,
     fit_voice,
     load_voice_spec,
     load_voice_stem,
@@ -243,3 +245,21 @@ def test_the_stem_learns_mostly_from_the_mean_of_its_teachers() -> None:
     _, _, taught = _taught([sure(1), sure(2)], (torch.zeros(2, 8, 64), torch.ones(2, 1), targets))
     expected = torch.tensor([0.3, 0.35, 0.35, 0, 0, 0, 0]).expand(2, 7)
     torch.testing.assert_close(taught, expected)
+
+
+def test_babble_adds_the_powers_of_other_voices(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = LogMelSpec(mean=(-20.0,) * 64, std=(10.0,) * 64)
+    torch.manual_seed(0)
+    frames = torch.randn(16, 96, 64).clamp(-3, 1.9)
+    frames[0, :40] = 0  # nothing before the clip
+    batch = (frames, torch.ones(16, 4), torch.eye(7)[torch.arange(16) % 7])
+    monkeypatch.setattr(fit_voice_module, "_BABBLE", 0.0)
+    assert torch.equal(_with_babble(batch, spec)[0], frames)
+    monkeypatch.setattr(fit_voice_module, "_BABBLE", 1.0)
+    heard, mask, targets = _with_babble(batch, spec)
+    assert (heard >= frames - 1e-4).all()  # power is added, never taken
+    assert ((heard - frames).mean(dim=(1, 2)) > 0.01).all()
+    assert (heard[0, :40] == 0).all()
+    assert heard.max() <= 2.0  # 0 dB
+    assert mask is batch[1]
+    assert targets is batch[2]

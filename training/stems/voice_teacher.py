@@ -12,16 +12,21 @@ class VoiceTeacher(nn.Module):
     """A wide stem, a recurrent layer that looks both ways, and attention pooling.
 
     It may do what a live stem cannot: see the whole window at once, and take the mean of each band
-    over the window away first, so that the speaker and the microphone matter less.
+    over the window away first, so that the speaker and the microphone matter less. Without that it hears
+    vocal effort in the tilt of the spectrum; a teacher of each kind is better than two of one.
 
     Args:
+        centred: whether the mean of each band is taken away.
         bands: of the front-end.
         classes: labels.
         dropout: in training only.
     """
 
-    def __init__(self, bands: int = 64, classes: int = 7, dropout: float = 0.2) -> None:
+    def __init__(
+        self, *, centred: bool = True, bands: int = 64, classes: int = 7, dropout: float = 0.2
+    ) -> None:
         super().__init__()
+        self.centred = centred
         self.stem = VoiceStem(
             bands=bands, channels=(32, 64, 96), width=160, features=128, dropout=dropout, norm=True
         )
@@ -32,7 +37,7 @@ class VoiceTeacher(nn.Module):
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Returns logits (B, classes) of frames (B, left_context + 8 n, bands) and mask (B, n)."""
         with torch.autocast("cpu", torch.bfloat16):
-            features = self.stem(self._without_mean(frames, mask))
+            features = self.stem(self._without_mean(frames, mask) if self.centred else frames)
         known = mask[:, :, None]
         hidden, _ = self.recurrent(torch.relu(features.float()) * known)
         logits: torch.Tensor = self.head(self.dropout(hidden), mask)
