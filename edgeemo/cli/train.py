@@ -43,6 +43,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="TOML settings, not for live; examples in samples/configs, the baselines included",
     )
+    parser.add_argument(
+        "--trunk",
+        action="append",
+        choices=FAMILIES[1:],
+        help="for live: a family to train, may be given again; the one that is best on validation data "
+        "becomes the checkpoint; default: all three",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="not for live; default: 0")
 
 
@@ -61,9 +68,10 @@ def _train_live(args: argparse.Namespace) -> int:
     if args.config is not None:
         raise InputError(f"live takes no --config (given: {args.config}); its settings ship with its code")
     with _bars() as report:
-        from edgeemo.training.live.pipeline import train_live
+        from edgeemo.training.live.pipeline import LiveConfig, train_live
 
-        checkpoint = train_live(args.data, args.out, report=report)
+        config = LiveConfig(families=tuple(dict.fromkeys(args.trunk or FAMILIES[1:])))
+        checkpoint = train_live(args.data, args.out, config=config, report=report)
     print(f"{checkpoint}\n{checkpoint / 'MODEL_CARD.md'}")
     return 0
 
@@ -72,6 +80,8 @@ def _train_family(args: argparse.Namespace) -> int:
     from edgeemo.training.config import MethodConfig, read_config
     from edgeemo.training.methods.pipeline import train_method
 
+    if args.trunk is not None:
+        raise InputError(f"--trunk is for live; {args.family} trains one trunk, of that family")
     config = MethodConfig(method=args.family) if args.config is None else read_config(args.config)
     if config.family != args.family:
         raise InputError(f"{args.config} is for family {config.family}, and the command says {args.family}")
