@@ -16,13 +16,14 @@ if TYPE_CHECKING:
         EdgeEmoError,
         InputError,
         MissingDependencyError,
+        ReloadError,
         SensorError,
         SessionClosedError,
         SubsetError,
     )
     from edgeemo.sensors import Camera, MediaFile, Microphone, TextQueue
     from edgeemo.sensors.drop import Drop
-    from edgeemo.session import NO_SIGNAL, EngineOptions, Reading, Session, Settings, State
+    from edgeemo.session import NO_SIGNAL, EngineOptions, Event, EventKind, Reading, Session, Settings, State
 
 _HOMES = {
     "BackendError": "edgeemo.errors",
@@ -32,12 +33,15 @@ _HOMES = {
     "Drop": "edgeemo.sensors.drop",
     "EdgeEmoError": "edgeemo.errors",
     "EngineOptions": "edgeemo.session",
+    "Event": "edgeemo.session",
+    "EventKind": "edgeemo.session",
     "InputError": "edgeemo.errors",
     "MediaFile": "edgeemo.sensors",
     "Microphone": "edgeemo.sensors",
     "MissingDependencyError": "edgeemo.errors",
     "NO_SIGNAL": "edgeemo.session",
     "Reading": "edgeemo.session",
+    "ReloadError": "edgeemo.errors",
     "SensorError": "edgeemo.errors",
     "Session": "edgeemo.session",
     "SessionClosedError": "edgeemo.errors",
@@ -57,11 +61,14 @@ __all__ = [
     "Drop",
     "EdgeEmoError",
     "EngineOptions",
+    "Event",
+    "EventKind",
     "InputError",
     "MediaFile",
     "Microphone",
     "MissingDependencyError",
     "Reading",
+    "ReloadError",
     "SensorError",
     "Session",
     "SessionClosedError",

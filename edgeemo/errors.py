@@ -10,6 +10,7 @@ EdgeEmoError
 ├── ExportError              an export that could not be finished; the old bundle is untouched
 │   └── GateError            an engine whose answers are not those of the trained network
 ├── BackendError             an engine that cannot be opened or run on the backend asked for
+├── ReloadError              newer engines that cannot take the place of those in use; these go on
 ├── SessionClosedError     a session that was used after `close`
 ├── SensorError              a sensor asked for by name that cannot be opened or read
 ├── DatasetError             a folder that is not one of the known data layouts, or a broken one
@@ -65,6 +66,10 @@ class GateError(ExportError):
 
 class BackendError(EdgeEmoError):
     """Catch it to try another backend or variant."""
+
+
+class ReloadError(EdgeEmoError):
+    """Catch it around the result of `Session.reload`: a new session has to be opened for that bundle."""
 
 
 class SessionClosedError(EdgeEmoError):

@@ -55,8 +55,9 @@ class VariantChoice:
         engine: the engine's name, such as ``audio+video`` or ``stem.audio``.
         variant: the one that runs.
         medians_ms: measured time of one call for each variant that was timed; empty where nothing was.
-        source: ``asked`` (by name), ``only`` (no other can run here), ``measured`` (just now) or
-            ``cached`` (measured before, on this CPU with these files).
+        source: ``asked`` (by name), ``only`` (no other can run here), ``measured`` (just now), ``cached``
+            (measured before, on this CPU with these files) or ``kept`` (as the engine that this one takes
+            the place of, whose times these are).
         skipped: variants that could not be opened, each with the reason.
     """
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from live_like import ORDER, make_weights, write_live_like
 
 from edgeemo.cli.demo import RECORDING
 from edgeemo.cli.main import COMMANDS
@@ -36,6 +37,28 @@ def test_run_reads_words_from_stdin() -> None:
     assert done.returncode == 0, done.stderr
     readings = [json.loads(line) for line in done.stdout.splitlines()]
     assert [reading["subset"] for reading in readings][-1] == "text"
+
+
+def test_watch_takes_over_a_bundle_that_changes(tmp_path: Path) -> None:
+    folder = write_live_like(tmp_path / "bundle").path
+    words = ("--mic", "none", "--camera", "none", "--text", "stdin", "--json", "--variant", "fp32", "--watch")
+    command = [sys.executable, "-m", "edgeemo", "run", "--bundle", str(folder), *words]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdin
+        assert run.stdout
+        assert run.stderr
+        first = json.loads(run.stdout.readline())
+        heads = make_weights(0) | {f"head.{name}": make_weights(1)[f"head.{name}"] for name in ORDER}
+        state = write_live_like(folder, weights=heads).manifest_sha256
+        assert f"edgeemo run: {state[:12]} of {folder} serves; new: audio, " in run.stderr.readline()
+        (folder / "manifest.json").unlink()
+        assert "the engines in use go on" in run.stderr.readline()
+        second = json.loads(run.stdout.readline())
+        run.terminate()
+    assert first["time_s"] == 0.5
+    assert second["time_s"] % 0.5 == 0
 
 
 def test_demo_prints_a_timeline() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from edgeemo.bundle.hold import delete_unheld
 from edgeemo.bundle.manifest import FileEntry, Manifest
 from edgeemo.bundle.manifest_json import json_from_manifest, manifest_from_json
 from edgeemo.bundle.store import MANIFEST, PREVIOUS, REPORT, Bundle
@@ -180,7 +181,7 @@ class BundleWriter:
             name = place.relative_to(self.folder).as_posix()
             if name not in keep and _OURS.fullmatch(place.name) and not place.is_dir():
                 with suppress(OSError):
-                    place.unlink()
+                    delete_unheld(place)
 
     def _take_back(self) -> None:
         """Deletes what this writer wrote where no bundle came of it; failing to is harmless.

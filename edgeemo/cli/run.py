@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from edgeemo.cli.main import USAGE
 from edgeemo.cli.options import add_engine_options, drop, engine_options, seconds
 from edgeemo.cli.timeline import print_readings
 from edgeemo.sensors import Camera, MediaFile, Microphone, Sensor, StdinText
-from edgeemo.session import Session
+from edgeemo.session import EventKind, Reading, Session
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,6 +29,11 @@ def add_parser(subparsers: Any) -> None:
         default=[],
         metavar="MODALITY@FROM-TO",
         help="take a sensor of the recording away between two times in seconds; repeatable",
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="take over newer engines whenever the bundle changes, as `edgeemo update` changes it",
     )
     parser.add_argument("--seconds", type=seconds, help="stop after this many seconds of readings")
     add_engine_options(parser)
@@ -46,11 +52,24 @@ def run(args: argparse.Namespace) -> int:
     with Session(
         args.bundle, media=media, sensors=sensors, drops=args.drop, engines=engine_options(args)
     ) as session:
+        if args.watch:
+            session.watch()
         hops = None if args.seconds is None else int(args.seconds / session.manifest.hop_s)
-        print_readings(itertools.islice(session, hops), as_json=args.json)
+        print_readings(_with_events(itertools.islice(session, hops), session), as_json=args.json)
     for fault in media.faults if media else ():
         print(f"edgeemo run: {fault}", file=sys.stderr)
     return 0
+
+
+def _with_events(readings: Iterable[Reading], session: Session) -> Iterator[Reading]:
+    """Passes readings on, and says before each what went well beside them; failures are logged."""
+    seen = 0
+    for reading in readings:
+        for event in session.events(after=seen):
+            seen = event.number
+            if event.kind is EventKind.RELOADED:
+                print(f"edgeemo run: {event.message}", file=sys.stderr)
+        yield reading
 
 
 def _usage(message: str) -> int:

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,14 +22,17 @@ from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
 from edgeemo.session.audio_stream import check_rate
 from edgeemo.session.core import Core
+from edgeemo.session.events import Event, EventKind, EventLog
 from edgeemo.session.live import LiveSensors
 from edgeemo.session.reading import Reading
+from edgeemo.session.reload import Reloader
 from edgeemo.session.replay import outages_of_media, replay
 from edgeemo.session.settings import Settings, settings_from_thresholds
-from edgeemo.session.snapshot import EngineOptions, open_snapshot
+from edgeemo.session.snapshot import EngineOptions, Snapshot, open_snapshot
 from edgeemo.session.states import Outage, State
 from edgeemo.session.stats import SessionStats, latency_percentiles
 from edgeemo.session.stream import MOST_TIME_S, Stream
+from edgeemo.session.watch import Watch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -93,14 +97,23 @@ class Session:
         self._drops = tuple(drops)
         self._owns_media = not isinstance(media, MediaFile)
         self._media = media if media is None or isinstance(media, MediaFile) else MediaFile(media)
-        self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle or DEFAULT_BUNDLE)
-        self._snapshot = open_snapshot(self._bundle, engines or EngineOptions())
+        self._events = EventLog()
+        self._watch: Watch | None = None
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle or DEFAULT_BUNDLE)
+        options = engines or EngineOptions()
+        snapshot = open_snapshot(opened, options)
         try:
-            manifest = self._snapshot.manifest
-            self._core = Core(self._snapshot, settings or settings_from_thresholds(manifest.thresholds))
+            self._core = Core(snapshot, settings or settings_from_thresholds(snapshot.manifest.thresholds))
         except BaseException:
-            self._snapshot.close()
+            snapshot.close()
             raise
+        self._reloader = Reloader(
+            opened.path, options, current=lambda: self._snapshot, swap=self._swap, tell=self._tell
+        )
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return self._core.snapshot
 
     @property
     def manifest(self) -> Manifest:
@@ -319,6 +332,57 @@ class Session:
                     outages[modality] = Outage(State.ABSENT, "no sensor was given for it")
         return outages
 
+    def reload(self) -> Future[bool]:
+        """Takes over the newest state of the bundle that the session was opened from, without a pause.
+
+        Returns at once: a thread opens and warms what changed, then exchanges the engines between two
+        hops. Readings go on meanwhile, and none is lost. An `Event` tells how it ended; where it failed,
+        the engines in use go on. Settings stay those that the session was opened with.
+
+        Returns:
+            a future: True once newer engines serve, False where they did already. Its ``result()``
+            raises what the reload failed of: ReloadError where labels, modalities, front-ends, windows
+            or stems differ, BundleError, BackendError, ...
+
+        Raises:
+            SessionClosedError: the session is closed.
+        """
+        return self._reloader.start()
+
+    def watch(self, *, every_s: float = 1.0) -> None:
+        """Calls `reload` whenever the bundle's manifest changes, until the session is closed.
+
+        Args:
+            every_s: seconds between two looks.
+
+        Raises:
+            InputError: `every_s` is not positive.
+            SessionClosedError: the session is closed.
+        """
+        with self._lock:
+            self._check_open()
+            if self._watch is None:
+                self._watch = Watch(self._reloader.folder, self.reload, every_s=every_s, stop=self._closed)
+
+    def events(self, *, after: int = 0) -> tuple[Event, ...]:
+        """Returns what happened beside the readings, oldest first; the newest 256 events are kept.
+
+        Args:
+            after: the highest number that was seen already.
+        """
+        return self._events.after(after)
+
+    def _tell(self, kind: EventKind, message: str) -> None:
+        self._events.add(kind, message, time_s=self.now_s)
+
+    def _swap(self, fresh: Snapshot) -> float:
+        """Puts a snapshot in the place of the one in use; returns the seconds that hops had to wait."""
+        with self._lock:
+            begun = time.perf_counter()
+            self._check_open()
+            self._core.snapshot = fresh
+            return time.perf_counter() - begun
+
     def stats(self) -> SessionStats:
         """Returns what the session has done so far."""
         with self._lock:
@@ -340,6 +404,8 @@ class Session:
                     name: f"{runner.backend}, {runner.choice or runner.variant}"
                     for name, runner in runners.items()
                 },
+                manifest_sha256=self._snapshot.manifest_sha256,
+                reloads=self._reloader.stats,
             )
 
     def close(self) -> None:
@@ -348,6 +414,11 @@ class Session:
             self._closed.set()
             if self._media is not None and self._owns_media:
                 self._media.close()
+        # Outside the lock, which the exchange of a reload under way waits for; it then sees the end.
+        self._reloader.close()
+        if self._watch is not None:
+            self._watch.close()
+        with self._lock:
             self._snapshot.close()
         self._live.close()
 

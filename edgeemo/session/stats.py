@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeemo.sensors.base import SensorStatus
+from edgeemo.session.reload import ReloadStats
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class SessionStats:
         latency_ms: ``p50``, ``p95``, ``p99`` of the time that a reading takes, over the last 1000.
         sensors: modality -> status of its sensor or recording.
         engines: subset or ``stem.<modality>`` -> which variant runs and why, in words.
+        manifest_sha256: the state of the bundle that is in use.
+        reloads: what taking over newer states of it has cost.
     """
 
     hops: int
@@ -32,6 +35,8 @@ class SessionStats:
     latency_ms: dict[str, float]
     sensors: dict[str, SensorStatus]
     engines: dict[str, str]
+    manifest_sha256: str
+    reloads: ReloadStats
 
 
 def latency_percentiles(latencies_ms: Iterable[float]) -> dict[str, float]:
