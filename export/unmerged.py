@@ -75,7 +75,8 @@ def unmerged_answers(
         windows: ``features.<m>`` (N, T_m, D_m) and ``mask.<m>`` (N, T_m) of each of its modalities.
 
     Returns:
-        ``logits.<subset>`` (N, C), and ``evidence.<subset>.<m>`` (N, C) where the network gives them.
+        ``logits.<subset>`` (N, C), and ``evidence.<subset>.<m>`` (N, C) and ``frame_logits.<subset>``
+        (N, T, C) where the network gives them.
 
     Raises:
         ExportError: an initializer of the graph has no weight of its name and shape.
@@ -89,7 +90,7 @@ def unmerged_answers(
     }
     with OrtRunner(model, engine=f"{subset} unmerged") as runner:
         answers = runner.run(feed)
-    found = {f"logits.{subset}": answers["logits"]}
+    found = {f"{name}.{subset}": answers[name] for name in ("logits", "frame_logits") if name in answers}
     for name in subset_members(subset):
         if f"evidence.{name}" in answers:
             found[f"evidence.{subset}.{name}"] = answers[f"evidence.{name}"]
