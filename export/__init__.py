@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeemo.export.checkpoint import Checkpoint
     from edgeemo.export.exporter import VARIANTS, export_bundle
+    from edgeemo.export.foreign.merge import MergeReport, merge_peft
     from edgeemo.export.report import ExportReport, GraphReport
 
 _HOMES = {
@@ -18,10 +19,20 @@ _HOMES = {
     "Checkpoint": "edgeemo.export.checkpoint",
     "ExportReport": "edgeemo.export.report",
     "GraphReport": "edgeemo.export.report",
+    "MergeReport": "edgeemo.export.foreign.merge",
     "export_bundle": "edgeemo.export.exporter",
+    "merge_peft": "edgeemo.export.foreign.merge",
 }
 
-__all__ = ["VARIANTS", "Checkpoint", "ExportReport", "GraphReport", "export_bundle"]
+__all__ = [
+    "VARIANTS",
+    "Checkpoint",
+    "ExportReport",
+    "GraphReport",
+    "MergeReport",
+    "export_bundle",
+    "merge_peft",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,8 @@ weights against graphs, adapters against their base, reference answers against b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +28,11 @@ from edgeemo.bundle.manifest_json import (
 )
 from edgeemo.bundle.tensors import Array, read_tensors
 from edgeemo.errors import CheckpointError, SubsetError
-from edgeemo.export.adapters import Adapter, check_tensor, merge_adapters, read_adapter
+from edgeemo.export.adapters import Adapter, merge_adapters, read_adapter
 from edgeemo.export.checks import check_engine_graph, check_reference, check_stem_graph
 from edgeemo.export.graph import load_graph, weight_shapes
+from edgeemo.export.peft import check_tensor
+from edgeemo.export.products import transposed_modules
 from edgeemo.modality import parse_subset, subset_members
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Checkpoint:
         metrics: validation figures as training wrote them.
         licence: terms of the weights.
         files: SHA-256 of each file that was read, by relative name.
+        adapter_folders: where each adapter lies, relative to the checkpoint.
     """
 
     path: Path
@@ -85,6 +88,7 @@ class Checkpoint:
     metrics: Mapping[str, object]
     licence: Licence
     files: Mapping[str, str]
+    adapter_folders: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:
@@ -140,6 +144,22 @@ class Checkpoint:
         names = [name for name in (COMMON, subset) if name in self.adapters]
         return merge_adapters(self.weights, [self.adapters[name] for name in names])
 
+    def read_adapter(self, folder: Path, name: str) -> Adapter:
+        """Returns another adapter over this checkpoint's base, checked as its own ones are.
+
+        Args:
+            folder: in PEFT's layout, naming this base.
+            name: the subset that it is for, or ``"common"``.
+
+        Raises:
+            CheckpointError: it does not fit; the message names what is wrong.
+        """
+        graphs = self.engine_graphs.values() if name == COMMON else [self.engine_graphs[name]]
+        turned = transposed_modules(graphs)
+        adapter = read_adapter(folder, name, self.files[WEIGHTS], self.weights, transposed=turned)
+        _check_adapted({name: adapter}, self.engine_graphs)
+        return adapter
+
 
 class _Reader:
     """Reads one checkpoint folder, remembering what was read."""
@@ -186,7 +206,8 @@ class _Reader:
             check_stem_graph(stem_graphs[modality.name], graph_file, modality)
         _check_weights(str(self.folder / WEIGHTS), weights, engine_graphs, stem_graphs)
         # Only now: a base that lacks a tensor is not the adapters' base either, but that says too little.
-        adapters = {key: self._adapter(place, key, weights) for key, place in places.items()}
+        turned = transposed_modules(engine_graphs.values())
+        adapters = {key: self._adapter(place, key, weights, turned) for key, place in places.items()}
         _check_adapted(adapters, engine_graphs)
         reference = read_tensors(self.touch(REFERENCE), CheckpointError)
         check_reference(str(self.folder / REFERENCE), reference, modalities, engine_graphs, len(labels))
@@ -208,6 +229,7 @@ class _Reader:
             metrics=_as_map(top, "metrics"),
             licence=licence_from_fields(top.fields("licence")),
             files=dict(sorted(self.files.items())),
+            adapter_folders=places,
         )
         for key in ("low_rank", "trunk"):  # how to build the network again; training's own business
             if key in top.names():
@@ -239,11 +261,17 @@ class _Reader:
             weights[name] = np.asarray(tensor, dtype=np.float32)
         return weights
 
-    def _adapter(self, name: str, subset: str, weights: Mapping[str, NDArray[np.float32]]) -> Adapter:
+    def _adapter(
+        self,
+        name: str,
+        subset: str,
+        weights: Mapping[str, NDArray[np.float32]],
+        turned: Collection[str],
+    ) -> Adapter:
         check_file_name(name, self.top.where, CheckpointError)
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             self.touch(f"{name}/{file}")
-        return read_adapter(self.folder / name, subset, self.files[WEIGHTS], weights)
+        return read_adapter(self.folder / name, subset, self.files[WEIGHTS], weights, transposed=turned)
 
     def _ranges(self, order: Sequence[str]) -> dict[str, dict[str, tuple[float, float]]]:
         where = str(self.folder / RANGES)

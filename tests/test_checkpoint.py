@@ -218,7 +218,7 @@ def test_adapter_of_another_rank(folder: Path) -> None:
     refuse(folder, r"lora_A\.weight' has shape \[2, 8\]; expected \[3, 8\] \(rank 3 over a weight")
 
 
-@pytest.mark.parametrize("option", ["use_rslora", "use_dora", "fan_in_fan_out"])
+@pytest.mark.parametrize("option", ["use_dora", "lora_bias", "an_option_of_tomorrow"])
 def test_adapter_of_another_kind(folder: Path, option: str) -> None:
     edit_json(folder / "adapters/audio/adapter_config.json", lambda data: data.update({option: True}))
     refuse(folder, f"'{option}' is set")

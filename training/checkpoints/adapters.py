@@ -124,10 +124,12 @@ def _from_folders(base: nn.Module, folders: Mapping[str, Path], subsets: Sequenc
             else "the network holds layers of PEFT's already; give the names of its adapters, not folders"
         )
     weights = {name: tensor.numpy() for name, tensor in base.state_dict().items()}
+    # transformers' Conv1D, as in GPT-2, holds its weight (in, out).
+    turned = {name for name, module in base.named_modules() if type(module).__name__ == "Conv1D"}
     pairs: dict[str, list[Pair]] = {}
     for name, folder in folders.items():
         try:
-            adapter = read_adapter(folder, name, None, weights)
+            adapter = read_adapter(folder, name, None, weights, transposed=turned)
         except CheckpointError as error:
             raise TrainingError(str(error)) from None
         pairs[name] = [

@@ -1,0 +1,63 @@
+"""Writing one file so that a reader, a full disk or a power cut sees the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeemo.errors import ExportError
+
+TEMPORARY = ".tmp"
+
+
+def write_file(place: Path, data: bytes) -> None:
+    """Puts ``data`` at ``place`` by way of a temporary file beside it, which never stays.
+
+    Raises:
+        OSError: the disk refuses; what was at ``place`` still is.
+    """
+    temporary = place.with_name(f"{place.name}{TEMPORARY}")
+    try:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, place)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(place.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in ``folder`` durable; Windows cannot and need not open a folder for that."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def explained(place: Path, comfort: str) -> Iterator[None]:
+    """Turns what a disk says into one sentence.
+
+    Args:
+        place: what is being written.
+        comfort: what is still in order, said behind the cause.
+
+    Raises:
+        ExportError: in the place of an OSError.
+    """
+    try:
+        yield
+    except OSError as reason:
+        full = reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        cause = "no room left on the disk" if full else (reason.strerror or str(reason))
+        raise ExportError(f"{place} cannot be written: {cause}. {comfort}") from None
