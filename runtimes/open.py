@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgeemo.bundle import Bundle
+from edgeemo.bundle import Bundle, GraphFile
 from edgeemo.errors import BackendError
 from edgeemo.modality import parse_subset
 from edgeemo.runtimes.base import Runner, VariantChoice
@@ -20,7 +20,13 @@ LOCAL_VARIANTS = {"cpu": ("fp32", "int8", "fp16")}
 
 
 def open_engine(
-    bundle: Bundle, subset: str, *, variant: str = AUTO, backend: str = AUTO, threads: int = 1
+    bundle: Bundle,
+    subset: str,
+    *,
+    variant: str = AUTO,
+    backend: str = AUTO,
+    threads: int = 1,
+    share_weights: bool = False,
 ) -> Runner:
     """Returns the engine of a subset, opened; its ``choice`` tells why this variant runs.
 
@@ -30,6 +36,7 @@ def open_engine(
         variant: ``fp32``, ``int8``, ...; "auto" takes the fastest here, timed on this machine at first.
         backend: ``cpu``; "auto" takes the best that is here.
         threads: threads of one call.
+        share_weights: as `OrtRunner`.
 
     Raises:
         SubsetError: the bundle has no engine for this subset.
@@ -48,11 +55,18 @@ def open_engine(
         variant=variant,
         backend=backend,
         threads=threads,
+        share_weights=share_weights,
     )
 
 
 def open_stem(
-    bundle: Bundle, modality: str, *, variant: str = AUTO, backend: str = AUTO, threads: int = 1
+    bundle: Bundle,
+    modality: str,
+    *,
+    variant: str = AUTO,
+    backend: str = AUTO,
+    threads: int = 1,
+    share_weights: bool = False,
 ) -> Runner:
     """Returns the stem of a modality, opened; its ``choice`` tells why this variant runs.
 
@@ -62,6 +76,7 @@ def open_stem(
         variant: as `open_engine`.
         backend: as `open_engine`.
         threads: threads of one call.
+        share_weights: as `OrtRunner`.
 
     Raises:
         SubsetError: the bundle has no such modality.
@@ -79,6 +94,7 @@ def open_stem(
         variant=variant,
         backend=backend,
         threads=threads,
+        share_weights=share_weights,
     )
 
 
@@ -99,17 +115,20 @@ def _open(
     bundle: Bundle,
     engine: str,
     files: Mapping[str, str],
-    read: Callable[[str], bytes],
+    read: Callable[[str], GraphFile],
     *,
     variant: str,
     backend: str,
     threads: int,
+    share_weights: bool,
 ) -> Runner:
     """Opens one variant by name, or the best of the variants in ``files`` (variant -> file name)."""
     place = pick_backend(backend)
 
     def open_variant(name: str) -> Runner:
-        return OrtRunner(read(name), engine=engine, variant=name, threads=threads)
+        return OrtRunner(
+            read(name), engine=engine, variant=name, threads=threads, share_weights=share_weights
+        )
 
     if variant != AUTO:
         runner = open_variant(variant)
@@ -122,5 +141,6 @@ def _open(
         "onnxruntime": onnxruntime_version(),
         "threads": threads,
         "files": {name: bundle.manifest.files[files[name]].sha256 for name in candidates},
+        **({"share_weights": True} if share_weights else {}),
     }
     return choose_variant(engine, candidates, open_variant, key=key)

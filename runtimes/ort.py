@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeemo.bundle import GraphFile
 from edgeemo.errors import BackendError, InputError, MissingDependencyError
 from edgeemo.runtimes.base import Array, Runner, Shape, TensorSpec
 from edgeemo.runtimes.machine import needs_exact_int8
@@ -60,14 +61,16 @@ class OrtRunner(Runner):
     0.04 ms in fp32 on a trunk of the live size.
 
     Args:
-        model: the path of an ONNX file, or its bytes (self-contained: bytes have no folder to find
-            external weights in).
+        model: a graph of a bundle, the bytes of a self-contained model, or the path of an ONNX file.
         engine: the name to report.
         variant: the variant to report.
         threads: threads of one call.
         providers: onnxruntime's execution providers, most wanted first. The first must really be used:
             a session that silently fell back to another is refused.
         arena: keep freed memory for the next call.
+        share_weights: leave the tensors that a bundle's graphs share where they are, one copy for all
+            engines that are open, instead of packing them for this engine's products: less memory,
+            slower calls (see benchmarks/results/footprint.md).
 
     Attributes:
         providers: the execution providers that onnxruntime really uses, read back from the session.
@@ -75,17 +78,19 @@ class OrtRunner(Runner):
     Raises:
         MissingDependencyError: onnxruntime is not installed.
         BackendError: a provider is not available, or the engine cannot be opened.
+        BundleError: bytes that point to data outside.
     """
 
     def __init__(
         self,
-        model: str | PathLike[str] | bytes,
+        model: GraphFile | bytes | str | PathLike[str],
         *,
         engine: str = "engine",
         variant: str = "fp32",
         threads: int = 1,
         providers: Sequence[str] = (CPU_PROVIDER,),
         arena: bool = False,
+        share_weights: bool = False,
     ) -> None:
         if threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
@@ -108,14 +113,31 @@ class OrtRunner(Runner):
         options.log_severity_level = FATAL
         options.enable_cpu_mem_arena = arena
         self._errors = _onnxruntime_errors()
-        source = model if isinstance(model, bytes) else fspath(model)
+        if isinstance(model, bytes):
+            model = GraphFile(f"{engine} ({variant})", model)
+        if isinstance(model, GraphFile):
+            source: str | bytes = model.model
+            # What is added is the only data that the graph points to, so onnxruntime opens no file.
+            self._weights = {
+                name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in model.tensors.items()
+            }
+            options.add_external_initializers(list(self._weights), list(self._weights.values()))
+        else:
+            source = fspath(model)
+            self._weights = {}
+        if share_weights:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            for name, value in self._weights.items():
+                options.add_initializer(name, value)
         try:
             session = ort.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
         except self._errors as error:
-            where = f"{len(model)} bytes" if isinstance(model, bytes) else str(source)
+            where = f"{len(source)} bytes" if isinstance(source, bytes) else source
             raise BackendError(
                 f"engine {engine} ({variant}): onnxruntime {ort.__version__} cannot open {where}: {error}"
             ) from error
+        if not share_weights:
+            self._weights = {}  # onnxruntime has copied or packed them
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         if self.providers[0] != providers[0]:
             raise BackendError(
@@ -148,6 +170,7 @@ class OrtRunner(Runner):
         return dict(zip(self._output_names, values, strict=True))
 
     def _close(self) -> None:
+        # Shared weights stay until this object goes: a call in another thread may still be reading them.
         self._session = None
 
 

@@ -31,7 +31,7 @@ def modality(name: str) -> ModalitySpec:
 
 
 def write_bundle(folder: Path, text: str = "first") -> Bundle:
-    """Commits a bundle whose graphs are ``text`` and their own names."""
+    """Commits a bundle whose graphs, weights and recipe are ``text`` and their own names."""
     with BundleWriter(folder) as writer:
         files: dict[str, FileEntry] = {}
         engines: dict[str, dict[str, str]] = {}
@@ -45,6 +45,10 @@ def write_bundle(folder: Path, text: str = "first") -> Bundle:
             file, entry = writer.add_graph(f"stem.{name}.fp32", f"{text} stem {name}".encode())
             files[file] = entry
             stems[name] = {"fp32": file}
+        shared, entry = writer.add_weights("int8", f"{text} shared".encode() * 20)
+        files[shared] = entry
+        recipe, entry = writer.add_recipe(f'recipe = "{text}"'.encode())
+        files[recipe] = entry
         arrays = {"logits.audio": np.arange(3, dtype=np.float32)}
         reference, files_entry = writer.add_reference(bytes_from_tensors(arrays))
         files[reference] = files_entry
@@ -62,5 +66,7 @@ def write_bundle(folder: Path, text: str = "first") -> Bundle:
                 provenance=Provenance({}, {}, "1", 20, 10),
                 licence=Licence("CC0-1.0", False, "nothing to say"),
                 reference=reference,
+                weights={names["int8"]: (shared,) for names in engines.values()},
+                recipe=recipe,
             )
         )

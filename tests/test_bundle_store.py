@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -21,6 +22,15 @@ def bundle(tmp_path: Path) -> Bundle:
     return write_bundle(tmp_path / "bundle")
 
 
+SHARED = f"weights/int8.{hashlib.sha256(b'first shared' * 20).hexdigest()[:12]}.bin"
+
+
+def contents(folder: Path) -> set[str]:
+    """Names of the files in a bundle's folder, but for the manifest and the lock."""
+    names = {place.relative_to(folder).as_posix() for place in folder.rglob("*") if place.is_file()}
+    return names - {"manifest.json", ".lock"}
+
+
 def engine_file(bundle: Bundle) -> Path:
     return bundle.engine_path("audio+text", "int8")
 
@@ -29,13 +39,16 @@ def test_reading_gives_what_was_written(bundle: Bundle) -> None:
     again = Bundle.open(str(bundle.path))
     again.verify()
     assert again.manifest == bundle.manifest
-    assert again.read_engine("text+audio", "int8") == b"first audio+text int8" * 50
-    assert again.read_stem("text", "fp32") == b"first stem text"
+    assert again.read_engine("text+audio", "int8").model == b"first audio+text int8" * 50
+    assert again.read_stem("text", "fp32").model == b"first stem text"
     assert again.variants("audio") == ("fp32", "int8")
     assert again.stem_path("audio", "fp32").is_file()
     np.testing.assert_array_equal(again.reference()["logits.audio"], [0, 1, 2])
     assert engine_file(again).name.startswith("audio+text.int8.")
     assert again.report() is None
+    assert again.recipe() == b'recipe = "first"'
+    assert bytes(again.read_engine("audio", "int8").weights[SHARED]) == b"first shared" * 20
+    assert not again.read_engine("audio", "fp32").weights
 
 
 def test_repr_answers_what_is_this(bundle: Bundle) -> None:
@@ -147,8 +160,9 @@ def test_committing_again_keeps_the_previous_and_collects_the_one_before(tmp_pat
     second.verify()
     third.verify()
     assert Bundle.open(folder).manifest.model_id == "third"
-    on_disk = {f"graphs/{place.name}" for place in (folder / "graphs").iterdir()}
-    assert on_disk == {n for b in (second, third) for n in b.manifest.files if n.startswith("graphs/")}
+    on_disk = contents(folder) - {"manifest.previous.json"}
+    assert on_disk == {name for bundle in (second, third) for name in bundle.manifest.files}
+    assert sum(name.startswith("graphs/weights/") for name in on_disk) == 2
 
 
 def test_the_same_bundle_again_changes_nothing(bundle: Bundle) -> None:
@@ -195,8 +209,22 @@ def test_a_damaged_file_is_written_anew(bundle: Bundle) -> None:
 
 
 def test_two_writers_at_once_are_refused(bundle: Bundle) -> None:
-    with BundleWriter(bundle.path), pytest.raises(ExportError, match="is being written by another process"):
+    words = rf"is being written by another process, process {os.getpid()} since \d\d:\d\d:\d\d UTC"
+    with BundleWriter(bundle.path), pytest.raises(ExportError, match=words):
         write_bundle(bundle.path, "second")
+    write_bundle(bundle.path, "second")
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1, "since": 5}'])
+def test_what_a_dead_writer_said_about_itself_hinders_nobody(bundle: Bundle, left: str) -> None:
+    holder = bundle.path / ".lock.holder"
+    holder.write_text(left)
+    with BundleWriter(bundle.path):
+        assert f'"pid": {os.getpid()}' in holder.read_text()
+        holder.write_text(left)
+        with pytest.raises(ExportError, match="is being written by another process"):
+            write_bundle(bundle.path, "second")
+    assert not holder.exists()
     write_bundle(bundle.path, "second")
 
 
@@ -206,8 +234,93 @@ def test_leaving_without_a_commit_changes_nothing(bundle: Bundle) -> None:
     again = Bundle.open(bundle.path)
     again.verify()
     assert again.manifest == bundle.manifest
+    assert contents(bundle.path) == set(bundle.manifest.files)
     with pytest.raises(ExportError, match="only inside its `with` block"):
         writer.add_graph("audio.fp32", b"too late")
+
+
+def test_leaving_without_a_commit_keeps_what_was_repaired(bundle: Bundle) -> None:
+    """A damaged file that a writer put right belongs to the bundle, whoever wrote it."""
+    good = engine_file(bundle).read_bytes()
+    engine_file(bundle).write_bytes(b"damaged")
+    with BundleWriter(bundle.path) as writer:
+        writer.add_graph("audio+text.int8", good)
+    bundle.verify()
+
+
+def test_rolling_back_and_forth(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    write_bundle(folder, "first")
+    with BundleWriter(folder) as writer, pytest.raises(ExportError, match="no previous state to go back to"):
+        writer.rollback()
+    write_bundle(folder, "second")
+    for expected in ("first", "second", "first"):
+        with BundleWriter(folder) as writer:
+            assert writer.rollback().manifest.model_id == expected
+        Bundle.open(folder).verify()
+    write_bundle(folder, "third")
+    with BundleWriter(folder) as writer:
+        assert writer.rollback().manifest.model_id == "first"
+
+
+def test_no_rollback_to_a_state_that_is_not_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    first = write_bundle(folder, "first")
+    second = write_bundle(folder, "second")
+    weights = folder / first.manifest.weights[first.manifest.engines["audio"]["int8"]][0]
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with BundleWriter(folder) as writer, pytest.raises(ExportError, match=r"not whole .*SHA-256 is"):
+        writer.rollback()
+    assert Bundle.open(folder).manifest == second.manifest
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 3, 4])
+def test_a_rollback_that_dies_leaves_one_state_or_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    folder = tmp_path / "bundle"
+    write_bundle(folder, "first")
+    write_bundle(folder, "second")
+    synced = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal synced
+        synced += 1
+        if synced == killed_at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(KeyboardInterrupt), BundleWriter(folder) as writer:
+        writer.rollback()
+    monkeypatch.undo()
+    bundle = Bundle.open(folder)
+    bundle.verify()
+    assert bundle.manifest.model_id == ("second" if killed_at == 1 else "first")
+
+
+def test_a_file_of_another_bundle_keeps_its_name(bundle: Bundle, tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "copy") as writer:
+        for name in bundle.manifest.files:
+            assert writer.add_file(name, bundle.read_file(name)) == bundle.manifest.files[name]
+        copied = writer.commit(bundle.manifest)
+        for name in (engine_file(bundle).name, "graphs/../x", "manifest.json", "graphs/audio.fp32.onnx"):
+            with pytest.raises(ExportError, match="is no name of a bundle's file with these contents"):
+                writer.add_file(name, engine_file(bundle).read_bytes())
+        with pytest.raises(ExportError, match="is no name of a bundle's file with these contents"):
+            writer.add_file(f"graphs/{engine_file(bundle).name}", b"other contents")
+    assert copied.manifest == bundle.manifest
+    copied.verify()
+
+
+@pytest.mark.parametrize("name", ["graphs", "graphs/weights"])
+def test_nothing_is_written_through_a_linked_folder(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    (bundle.path / name).rename(tmp_path / "elsewhere")
+    (bundle.path / name).symlink_to(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "elsewhere").rglob("*"))
+    with pytest.raises(ExportError, match="is a link; a bundle holds plain files and folders only"):
+        write_bundle(bundle.path, "second")
+    assert sorted((tmp_path / "elsewhere").rglob("*")) == before
+    assert json_from_manifest(bundle.manifest) == (bundle.path / "manifest.json").read_bytes()
 
 
 def test_a_manifest_whose_files_are_not_there_is_refused(bundle: Bundle) -> None:
@@ -217,9 +330,9 @@ def test_a_manifest_whose_files_are_not_there_is_refused(bundle: Bundle) -> None
     Bundle.open(bundle.path).verify()
 
 
-@pytest.mark.parametrize("at", [1, 2, 9, 16, 17, 18, 19, 20])
+@pytest.mark.parametrize("at", [1, 2, 9, 16, 17, 18, 20, 22, 23, 24])
 def test_a_full_disk_leaves_the_old_bundle(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """The disk refuses from the sync number ``at`` on: two for each of 10 files."""
+    """The disk refuses from the sync number ``at`` on: two for each of 12 files."""
     synced = 0
     really = os.fsync
 
@@ -238,9 +351,11 @@ def test_a_full_disk_leaves_the_old_bundle(bundle: Bundle, monkeypatch: pytest.M
     again.verify()
     assert again.manifest.model_id in ("first", "second")
     assert not list(bundle.path.rglob("*.tmp"))
+    if again.manifest.model_id == "first":  # what was written for the second takes no room
+        assert contents(bundle.path) <= {"manifest.previous.json", *again.manifest.files}
 
 
-@pytest.mark.parametrize("at", [1, 2, 9, 16, 17, 18])
+@pytest.mark.parametrize("at", [1, 2, 9, 16, 17, 18, 20, 22])
 @pytest.mark.parametrize("there", [False, True])
 def test_a_full_disk_leaves_nothing_where_there_was_no_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, there: bool

@@ -167,7 +167,7 @@ def test_killed_a_few_dozen_times(checkpoints: tuple[Path, Path], tmp_path: Path
 
 
 def test_killed_inside_commits(tmp_path: Path) -> None:
-    """Graphs, reference, both manifests and the collection of old files: all that a commit does."""
+    """Graphs, weights, reference, both manifests and the collection of old files: all of a commit."""
     out = tmp_path / "bundle"
     begun = time.perf_counter()
     write_bundle(out, "state 0")
@@ -180,7 +180,9 @@ def test_killed_inside_commits(tmp_path: Path) -> None:
             bundle = Bundle.open(out)
             bundle.verify()
             state = bundle.manifest.model_id
-            assert bundle.read_engine("audio", "fp32") == f"{state} audio fp32".encode() * 50
+            assert bundle.read_engine("audio", "fp32").model == f"{state} audio fp32".encode() * 50
+            (shared,) = bundle.read_engine("audio", "int8").weights.values()
+            assert bytes(shared) == f"{state} shared".encode() * 20
             seen.add(state)
     assert len(seen) > 3
 

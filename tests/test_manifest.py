@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeemo.bundle import json_from_manifest, manifest_from_json
+from edgeemo.bundle import Update, json_from_manifest, manifest_from_json
 from edgeemo.errors import BundleError, EdgeEmoError, FormatVersionError, SubsetError
 
 GOLDEN = Path(__file__).parent / "data" / "manifest.json"
+VERSION_1 = GOLDEN.with_name("manifest-v1.json")
 
 
 def golden() -> dict[str, Any]:
@@ -38,6 +40,33 @@ def test_golden_bytes() -> None:
     assert manifest.modality("audio").stem.features_per_block == 5
     assert manifest.modality("audio").front_end["kind"] == "log_mel"
     assert manifest.licence.non_commercial
+    (shared,) = manifest.weights[manifest.engines["audio+text"]["int8"]]
+    assert shared.startswith("graphs/weights/int8.")
+    assert manifest.weights.get(manifest.engines["audio+text"]["fp32"]) is None
+    assert manifest.recipe is not None
+
+
+def test_version_1_is_read_as_a_bundle_whose_graphs_hold_all_their_tensors() -> None:
+    old, new = manifest_from_json(VERSION_1.read_bytes()), manifest_from_json(GOLDEN.read_bytes())
+    assert not old.weights
+    assert old.recipe is None
+    assert old.engines == new.engines
+    assert old.subsets == new.subsets
+    again = manifest_from_json(json_from_manifest(old))
+    assert again == old
+
+
+def test_updates_are_told_where_there_were_any() -> None:
+    manifest = manifest_from_json(GOLDEN.read_bytes())
+    update = Update({"adapters/audio/adapter_model.safetensors": "a" * 64}, {"onnx": "1.0"}, "2")
+    updated = replace(manifest, provenance=replace(manifest.provenance, updates={"audio": update}))
+    text = json_from_manifest(updated)
+    assert b'"updates"' in text
+    assert b'"updates"' not in GOLDEN.read_bytes()
+    assert manifest_from_json(text) == updated
+    stray = replace(manifest, provenance=replace(manifest.provenance, updates={"video": update}))
+    with pytest.raises(BundleError, match="an update of 'video', which has no engine"):
+        manifest_from_json(json_from_manifest(stray))
 
 
 def test_any_order_of_keys_is_the_same_manifest() -> None:
@@ -56,18 +85,20 @@ def test_unknown_modality_is_a_subset_error() -> None:
         manifest_from_json(GOLDEN.read_bytes()).modality("video")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5, 1.0])
+@pytest.mark.parametrize("version", [0, 3, "1", None, True, 1.5, 1.0])
 def test_unknown_version_is_refused_before_anything_else(version: object) -> None:
     data = {"format_version": version, "whatever": "a newer format holds"}
-    with pytest.raises(FormatVersionError, match=r"has format version .*; this edgeemo reads version 1"):
+    with pytest.raises(
+        FormatVersionError, match=r"has format version .*; this edgeemo reads version 1 and 2"
+    ):
         manifest_from_json(encode(data))
 
 
 def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
-    """Sets a value deep inside the golden manifest; a path is keys joined by slashes."""
+    """Sets a value deep inside the golden manifest; a path is keys joined by slashes (in a key: ~)."""
 
     def apply(data: dict[str, Any]) -> None:
-        *way, last = path.split("/")
+        *way, last = (step.replace("~", "/") for step in path.split("/"))
         place: Any = data
         for step in way:
             place = place[int(step)] if isinstance(place, list) else place[step]
@@ -79,6 +110,8 @@ def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
     return apply
 
 
+INT8 = golden()["engines"]["audio"]["int8"].replace("/", "~")
+WEIGHTS = next(name for name in golden()["files"] if name.startswith("graphs/weights/"))
 HOSTILE = [
     ("labels", KeyError, "'labels' is missing"),
     ("labels", ["neutral", "neutral"], "'labels' names 'neutral' twice"),
@@ -119,6 +152,17 @@ HOSTILE = [
         {"bytes": 1, "sha256": "abc"},
         "64 lower-case hexadecimal digits",
     ),
+    ("weights/graphs~strange.onnx", [WEIGHTS], "neither an engine nor a stem"),
+    (f"weights/{INT8}", ["graphs/weights/absent.bin"], "is named but has no size and hash"),
+    (f"weights/{INT8}", ["graphs/audio.bin"], "refer to files in graphs/weights/ only"),
+    (f"weights/{INT8}", ["graphs/weights/deeper/x.bin"], "refer to files in graphs/weights/ only"),
+    (f"weights/{INT8}", ["graphs/weights/../../x"], "refer to files in graphs/weights/ only"),
+    (f"weights/{INT8}", ["/etc/passwd"], "refer to files in graphs/weights/ only"),
+    (f"weights/{INT8}", WEIGHTS, "must be a list"),
+    ("weights", KeyError, "'weights' is missing"),
+    ("recipe", "recipe.toml", "is named but has no size and hash"),
+    ("recipe", KeyError, "'recipe' is missing"),
+    ("provenance/updates", {"audio": {}}, "'files' is missing"),
     ("reference", "../../etc/passwd", "is named but has no size and hash"),
     ("licence", "free", "licence must be an object"),
     ("licence/non_commercial", "no", "must be true or false, found the text 'no'"),

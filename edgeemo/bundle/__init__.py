@@ -1,6 +1,7 @@
 """What ships: one folder with stems, engines and a manifest, read and written in one place."""
 
 from edgeemo.bundle.commit import BundleWriter
+from edgeemo.bundle.graph_file import GraphFile
 from edgeemo.bundle.manifest import (
     FileEntry,
     Licence,
@@ -9,6 +10,7 @@ from edgeemo.bundle.manifest import (
     Provenance,
     StemSpec,
     SubsetSpec,
+    Update,
     WindowSpec,
 )
 from edgeemo.bundle.manifest_json import json_from_manifest, manifest_from_json
@@ -20,12 +22,14 @@ __all__ = [
     "Bundle",
     "BundleWriter",
     "FileEntry",
+    "GraphFile",
     "Licence",
     "Manifest",
     "ModalitySpec",
     "Provenance",
     "StemSpec",
     "SubsetSpec",
+    "Update",
     "WindowSpec",
     "bytes_from_tensors",
     "json_from_manifest",

@@ -7,30 +7,33 @@ previous manifest refers to is collected afterwards. All of it happens under a l
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
+from edgeemo.bundle.disk import TEMPORARY, explained, write_file
+from edgeemo.bundle.fields import MAX_JSON_BYTES
 from edgeemo.bundle.hold import delete_unheld
+from edgeemo.bundle.lock import LOCK, FolderLock
 from edgeemo.bundle.manifest import FileEntry, Manifest
+from edgeemo.bundle.manifest_files import WEIGHTS_FOLDER
 from edgeemo.bundle.manifest_json import json_from_manifest, manifest_from_json
-from edgeemo.bundle.store import MANIFEST, PREVIOUS, REPORT, Bundle
-from edgeemo.errors import BundleError, ExportError, FormatVersionError, MissingDependencyError
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from edgeemo.bundle.store import MANIFEST, PREVIOUS, REPORT, Bundle, check_size
+from edgeemo.errors import BundleError, ExportError, FormatVersionError
 
 GRAPHS = "graphs"
 HASH_DIGITS = 12
-LOCK = ".lock"
-_TEMPORARY = ".tmp"
-_OURS = re.compile(rf".+\.[0-9a-f]{{{HASH_DIGITS}}}\.(onnx|safetensors)(\{_TEMPORARY})?")
+_HASH = rf"\.([0-9a-f]{{{HASH_DIGITS}}})\."
+_OURS = re.compile(
+    rf"{GRAPHS}/[^/]+{_HASH}onnx|{WEIGHTS_FOLDER}/[^/]+{_HASH}bin|reference{_HASH}safetensors|recipe{_HASH}toml"
+)
+
+
+def weights_location(variant: str, data: bytes) -> str:
+    """Returns how a graph spells the weights file of these contents (ONNX's ``location``)."""
+    return f"{WEIGHTS_FOLDER.name}/{variant}.{hashlib.sha256(data).hexdigest()[:HASH_DIGITS]}.bin"
 
 
 class BundleWriter:
@@ -47,7 +50,7 @@ class BundleWriter:
     def __init__(self, folder: str | Path, *, wait_s: float = 0.0) -> None:
         self.folder = Path(folder)
         self._wait_s = wait_s
-        self._lock: BaseFileLock | None = None
+        self._lock = FolderLock(self.folder)
         self._written: list[Path] = []
         self._made: list[Path] = []
 
@@ -58,39 +61,25 @@ class BundleWriter:
             ExportError: another process writes to this folder, or the folder cannot be written.
             MissingDependencyError: filelock is not installed.
         """
-        try:
-            from filelock import FileLock, Timeout
-        except ImportError:
-            raise MissingDependencyError(
-                "writing a bundle", "filelock", "pip install 'edgeemo[export]'"
-            ) from None
-        with _explained(self.folder):
+        with self._explained():
             graphs = self.folder / GRAPHS
             self._made = [place for place in (graphs, self.folder) if not place.exists()]
             self._written = [] if (self.folder / LOCK).exists() else [self.folder / LOCK]
             graphs.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / LOCK)
-            try:
-                lock.acquire(timeout=self._wait_s)
-            except Timeout:
-                raise ExportError(
-                    f"{self.folder} is being written by another process (it holds {self.folder / LOCK}); "
-                    "wait for it to finish or choose another folder"
-                ) from None
-        self._lock = lock
+            self._lock.acquire(self._wait_s)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock is not None:
-            if not (self.folder / MANIFEST).exists():
-                self._take_back()
+        if self._lock.held:
+            self._take_back()
             self._lock.release()
-            self._lock = None
+            if not (self.folder / MANIFEST).exists():
+                self._remove_folders()
 
     def __repr__(self) -> str:
-        return f"<BundleWriter at {str(self.folder)!r}, {'locked' if self._lock else 'not locked'}>"
+        return f"<BundleWriter at {str(self.folder)!r}, {'locked' if self._lock.held else 'not locked'}>"
 
     def existing(self) -> Bundle | None:
         """Returns the bundle that lies here now, or None where there is none.
@@ -106,12 +95,22 @@ class BundleWriter:
 
         Args:
             stem: such as ``"audio+video.int8"`` or ``"stem.audio.fp32"``.
-            data: the serialized model.
+            data: the serialized model; where it points to weights files, these are added by `add_weights`.
 
         Raises:
             ExportError: no room, or no permission; no bundle is damaged.
         """
         return self._add(f"{GRAPHS}/{stem}", ".onnx", data)
+
+    def add_weights(self, variant: str, data: bytes) -> tuple[str, FileEntry]:
+        """Writes tensors that several graphs share as ``graphs/weights/<variant>.<hash>.bin``.
+
+        The graphs spell it as `weights_location` says.
+
+        Raises:
+            ExportError: no room, or no permission; no bundle is damaged.
+        """
+        return self._add(f"{WEIGHTS_FOLDER}/{variant}", ".bin", data)
 
     def add_reference(self, data: bytes) -> tuple[str, FileEntry]:
         """Writes ``reference.<hash>.safetensors`` and returns its name and entry.
@@ -120,6 +119,28 @@ class BundleWriter:
             ExportError: no room, or no permission; no bundle is damaged.
         """
         return self._add("reference", ".safetensors", data)
+
+    def add_recipe(self, data: bytes) -> tuple[str, FileEntry]:
+        """Writes the choices that the engines were made by as ``recipe.<hash>.toml``.
+
+        Raises:
+            ExportError: no room, or no permission; no bundle is damaged.
+        """
+        return self._add("recipe", ".toml", data)
+
+    def add_file(self, name: str, data: bytes) -> FileEntry:
+        """Writes a file under the name that it has in another bundle.
+
+        Raises:
+            ExportError: ``name`` is none that a bundle's file can have or bears another hash than ``data``;
+                no room, or no permission.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        ours = _OURS.fullmatch(name)
+        if ours is None or digest[:HASH_DIGITS] not in ours.groups():
+            raise ExportError(f"{name!r} is no name of a bundle's file with these contents ({digest})")
+        self._put(name, data)
+        return FileEntry(bytes=len(data), sha256=digest)
 
     def commit(self, manifest: Manifest) -> Bundle:
         """Makes ``manifest`` the bundle, atomically, and returns it opened.
@@ -133,19 +154,55 @@ class BundleWriter:
         data = json_from_manifest(manifest)
         manifest_from_json(data)
         for name, entry in manifest.files.items():
-            place = self.folder / name
-            if not place.is_file() or place.stat().st_size != entry.bytes:
-                raise ExportError(f"{place} is not what the new manifest promises; nothing was changed")
+            try:
+                check_size(self.folder, name, entry.bytes)
+            except BundleError as reason:
+                raise ExportError(
+                    f"{self.folder / name} is not what the new manifest promises ({reason}); "
+                    "nothing was changed"
+                ) from None
         current = self.folder / MANIFEST
-        with _explained(self.folder):
+        with self._explained():
             old = current.read_bytes() if current.is_file() else None
             if old is not None and old != data and _is_readable(old):
-                _write_file(self.folder / PREVIOUS, old)
+                write_file(self.folder / PREVIOUS, old)
             if old != data:
-                _write_file(current, data)
+                write_file(current, data)
         bundle = Bundle.open(self.folder)
-        self._collect(bundle.manifest)
+        self._collect()
         return bundle
+
+    def rollback(self) -> Bundle:
+        """Makes the previous manifest the bundle again, atomically, and returns it opened.
+
+        The one that was current becomes the previous one, so that rolling back twice changes nothing.
+
+        Raises:
+            ExportError: there is no previous state, it is not whole any more, or the disk refuses; the
+                bundle is as it was.
+        """
+        self._require_lock()
+        try:
+            with (self.folder / PREVIOUS).open("rb") as file:
+                data = file.read(MAX_JSON_BYTES + 1)
+            manifest = manifest_from_json(data, PREVIOUS)
+            Bundle(self.folder, manifest, hashlib.sha256(data).hexdigest()).verify()
+        except FileNotFoundError:
+            raise ExportError(f"{self.folder} has no previous state to go back to") from None
+        except (OSError, BundleError, FormatVersionError) as reason:
+            raise ExportError(
+                f"the previous state of {self.folder} is not whole ({reason}); the bundle stays as it is"
+            ) from None
+        current = self.folder / MANIFEST
+        with self._explained():
+            old = current.read_bytes() if current.is_file() else None
+            if old == data:
+                raise ExportError(f"{self.folder} has no previous state to go back to")
+            # The commit point first: a kill in between leaves the state that was asked for.
+            write_file(current, data)
+            if old is not None and _is_readable(old):
+                write_file(self.folder / PREVIOUS, old)
+        return Bundle.open(self.folder)
 
     def write_report(self, data: bytes) -> None:
         """Replaces ``report.json``, which lies outside the hashes.
@@ -154,49 +211,80 @@ class BundleWriter:
             ExportError: no room, or no permission.
         """
         self._require_lock()
-        with _explained(self.folder):
-            _write_file(self.folder / REPORT, data)
+        with self._explained():
+            write_file(self.folder / REPORT, data)
 
     def _add(self, prefix: str, suffix: str, data: bytes) -> tuple[str, FileEntry]:
-        self._require_lock()
         digest = hashlib.sha256(data).hexdigest()
         name = f"{prefix}.{digest[:HASH_DIGITS]}{suffix}"
-        place = self.folder / name
-        with _explained(self.folder):
-            if place.is_symlink() or not place.is_file() or place.read_bytes() != data:
-                self._written.append(place)
-                _write_file(place, data)
+        self._put(name, data)
         return name, FileEntry(bytes=len(data), sha256=digest)
 
-    def _collect(self, manifest: Manifest) -> None:
-        """Deletes what neither this manifest nor the previous one refers to; failing to is harmless."""
-        keep = set(manifest.files)
-        try:
-            keep |= set(manifest_from_json((self.folder / PREVIOUS).read_bytes(), PREVIOUS).files)
-        except FileNotFoundError:
-            pass
-        except (OSError, BundleError, FormatVersionError):
+    def _put(self, name: str, data: bytes) -> None:
+        self._require_lock()
+        place = self.folder / name
+        with self._explained():
+            for folder in (self.folder / GRAPHS, self.folder / WEIGHTS_FOLDER):
+                if folder.is_symlink():
+                    raise ExportError(f"{folder} is a link; a bundle holds plain files and folders only")
+            if not place.parent.exists():
+                self._made.insert(0, place.parent)
+                place.parent.mkdir()
+            if place.is_symlink() or not place.is_file() or place.read_bytes() != data:
+                self._written.append(place)
+                write_file(place, data)
+
+    def _collect(self) -> None:
+        """Deletes what neither the manifest nor the previous one refers to; failing to is harmless."""
+        keep = self._referenced()
+        if keep is None:
             return
-        for place in (*self.folder.glob(f"{GRAPHS}/*"), *self.folder.glob("reference.*")):
-            name = place.relative_to(self.folder).as_posix()
-            if name not in keep and _OURS.fullmatch(place.name) and not place.is_dir():
-                with suppress(OSError):
-                    delete_unheld(place)
+        for pattern in (f"{GRAPHS}/*", f"{WEIGHTS_FOLDER}/*", "reference.*", "recipe.*"):
+            for place in self.folder.glob(pattern):
+                name = place.relative_to(self.folder).as_posix()
+                if name not in keep and _OURS.fullmatch(name.removesuffix(TEMPORARY)) and not place.is_dir():
+                    with suppress(OSError):
+                        delete_unheld(place)
+
+    def _referenced(self) -> set[str] | None:
+        """Returns the files of both manifests; None where one of them cannot be read."""
+        names: set[str] = set()
+        for manifest in (MANIFEST, PREVIOUS):
+            try:
+                names |= set(manifest_from_json((self.folder / manifest).read_bytes(), manifest).files)
+            except FileNotFoundError:
+                continue
+            except (OSError, BundleError, FormatVersionError):
+                return None
+        return names
 
     def _take_back(self) -> None:
-        """Deletes what this writer wrote where no bundle came of it; failing to is harmless.
+        """Deletes what this writer wrote and no manifest refers to; failing to is harmless.
 
-        The lock goes last and while it is held: who waits for it sees that its file is gone and makes anew.
+        Where there is no bundle, the lock goes last and while it is held: who waits for it sees that its
+        file is gone and makes anew.
         """
+        keep = self._referenced()
+        if keep is None:
+            return
+        is_bundle = (self.folder / MANIFEST).exists()
         for place in reversed(self._written):
-            with suppress(OSError):
-                place.unlink(missing_ok=True)
+            wanted = place.relative_to(self.folder).as_posix() in keep
+            if not wanted and not (is_bundle and place.name == LOCK):
+                with suppress(OSError):
+                    place.unlink(missing_ok=True)
+        self._written.clear()
+
+    def _remove_folders(self) -> None:
         for folder in self._made:
             with suppress(OSError):
                 folder.rmdir()
 
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(self.folder, "No bundle there was damaged")
+
     def _require_lock(self) -> None:
-        if self._lock is None:
+        if not self._lock.held:
             raise ExportError("a BundleWriter changes its folder only inside its `with` block")
 
 
@@ -206,41 +294,3 @@ def _is_readable(manifest: bytes) -> bool:
     except (BundleError, FormatVersionError):
         return False
     return True
-
-
-def _write_file(place: Path, data: bytes) -> None:
-    """Puts ``data`` at ``place`` so that a reader, or a power cut, sees all of it or nothing."""
-    temporary = place.with_name(f"{place.name}{_TEMPORARY}")
-    try:
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, place)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(place.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the names in ``folder`` durable; Windows cannot and need not open a folder for that."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turns what a disk says into one sentence."""
-    try:
-        yield
-    except OSError as reason:
-        full = reason.errno in (errno.ENOSPC, errno.EDQUOT)
-        cause = "no room left on the disk" if full else (reason.strerror or str(reason))
-        raise ExportError(f"{folder} cannot be written: {cause}. No bundle there was damaged") from None

@@ -113,6 +113,21 @@ class Licence:
 
 
 @dataclass(frozen=True)
+class Update:
+    """What one engine was made anew from after the export, on the device.
+
+    Attributes:
+        files: SHA-256 of each adapter file, by the name that it has in a checkpoint.
+        packages: versions of the packages whose code decides over bytes.
+        exporter: version of the exporter's own rules.
+    """
+
+    files: Mapping[str, str]
+    packages: Mapping[str, str]
+    exporter: str
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What the engines were made from and with; the same provenance gives the same bytes.
 
@@ -122,6 +137,7 @@ class Provenance:
         exporter: version of the exporter's own rules.
         opset: ONNX operator set of the graphs.
         ir_version: ONNX IR version of the graphs.
+        updates: engines made anew since, by subset; what is said above no longer holds for these.
     """
 
     checkpoint: Mapping[str, str]
@@ -129,6 +145,7 @@ class Provenance:
     exporter: str
     opset: int
     ir_version: int
+    updates: Mapping[str, Update] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,9 @@ class Manifest:
         thresholds: named numbers that sessions and gates may look up.
         provenance: what the bundle was made from and with.
         licence: terms of the weights.
+        weights: graph file -> the files under ``graphs/weights/`` whose tensors it shares with others;
+            a graph that is missing here holds all its tensors itself.
+        recipe: the file of choices that the engines were made by, or None.
     """
 
     model_id: str
@@ -164,6 +184,8 @@ class Manifest:
     licence: Licence
     reference: str | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    recipe: str | None = None
 
     @property
     def order(self) -> tuple[str, ...]:

@@ -17,22 +17,29 @@ from edgeemo.bundle.manifest import (
     Licence,
     Manifest,
     ModalitySpec,
-    Provenance,
     StemSpec,
     SubsetSpec,
     WindowSpec,
 )
+from edgeemo.bundle.manifest_files import (
+    check_references,
+    provenance_from_fields,
+    provenance_json,
+    sha256_from_fields,
+    weights_from_fields,
+)
 from edgeemo.errors import BundleError, EdgeEmoError, FormatVersionError, SubsetError
 from edgeemo.modality import subset_key, subset_members
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""What is written. Version 1 had neither shared weights nor a recipe and is still read."""
+READ_VERSIONS = (1, 2)
 MAX_MODALITIES = 16
 HOP_S = (0.05, 60.0)
 SCOPES = ("stream", "window")
 ITEM_TYPES = ("float32", "int64")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VARIANT = re.compile(r"[a-z][a-z0-9-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PRIOR_TOLERANCE = 1e-3
 
 
@@ -48,7 +55,7 @@ def manifest_from_json(data: bytes, where: str = "manifest.json") -> Manifest:
         BundleError: anything else that is missing, misspelt, contradictory or unsafe.
     """
     top = Fields(parse_json(data, where, BundleError), where, BundleError)
-    check_format_version(top, FORMAT_VERSION, "bundle")
+    version = check_format_version(top, READ_VERSIONS, "bundle")
     labels = top.texts("labels")
     modalities = tuple(modality_from_fields(entry) for entry in top.listed("modalities"))
     order = tuple(modality.name for modality in modalities)
@@ -64,13 +71,15 @@ def manifest_from_json(data: bytes, where: str = "manifest.json") -> Manifest:
         engines=_variants(top.fields("engines"), canonical_keys(top.fields("engines"), order)),
         stems=_variants(top.fields("stems"), order),
         files=_files(top.fields("files")),
-        provenance=_provenance(top.fields("provenance")),
+        provenance=provenance_from_fields(top.fields("provenance")),
         licence=licence_from_fields(top.fields("licence")),
         reference=None if top.value("reference") is None else top.text("reference"),
         thresholds=_numbers(top.fields("thresholds")),
+        weights={} if version < 2 else weights_from_fields(top.fields("weights")),
+        recipe=None if version < 2 or top.value("recipe") is None else top.text("recipe"),
     )
     top.finish()
-    _check_links(manifest, top)
+    check_references(manifest, top)
     return manifest
 
 
@@ -95,15 +104,11 @@ def json_from_manifest(manifest: Manifest) -> bytes:
         "files": {
             name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in manifest.files.items()
         },
+        "weights": {name: sorted(files) for name, files in manifest.weights.items() if files},
         "reference": manifest.reference,
+        "recipe": manifest.recipe,
         "thresholds": dict(manifest.thresholds),
-        "provenance": {
-            "checkpoint": dict(manifest.provenance.checkpoint),
-            "packages": dict(manifest.provenance.packages),
-            "exporter": manifest.provenance.exporter,
-            "opset": manifest.provenance.opset,
-            "ir_version": manifest.provenance.ir_version,
-        },
+        "provenance": provenance_json(manifest.provenance),
         "licence": {
             "weights": manifest.licence.weights,
             "non_commercial": manifest.licence.non_commercial,
@@ -114,20 +119,22 @@ def json_from_manifest(manifest: Manifest) -> bytes:
     return (text + "\n").encode("utf-8")
 
 
-def check_format_version(top: Fields, known: int, what: str) -> None:
-    """Raises `FormatVersionError` unless ``format_version`` of ``top`` is ``known``.
+def check_format_version(top: Fields, known: int | tuple[int, ...], what: str) -> int:
+    """Returns ``format_version`` of ``top``; raises `FormatVersionError` unless it is ``known``.
 
     Args:
         top: the whole file.
-        known: the version that this code reads.
+        known: the version or versions that this code reads.
         what: ``"bundle"`` or ``"checkpoint"``, for the message.
     """
     version = top.value("format_version")
-    if type(version) is not int or version != known:
+    versions = (known,) if isinstance(known, int) else known
+    if type(version) is not int or version not in versions:
         raise FormatVersionError(
-            f"{top.where}: this {what} has format version {version!r}; this edgeemo reads version {known}. "
-            f"Use an edgeemo that knows it, or make the {what} again"
+            f"{top.where}: this {what} has format version {version!r}; this edgeemo reads version "
+            f"{' and '.join(map(str, versions))}. Use an edgeemo that knows it, or make the {what} again"
         )
+    return version
 
 
 def hop_from_fields(top: Fields) -> float:
@@ -273,60 +280,15 @@ def _files(entry: Fields) -> dict[str, FileEntry]:
     for name in sorted(entry.names()):
         check_file_name(name, entry.where, entry.error)
         fields = entry.fields(name)
-        found[name] = FileEntry(bytes=fields.integer("bytes", low=0), sha256=_sha256(fields, "sha256"))
+        found[name] = FileEntry(
+            bytes=fields.integer("bytes", low=0), sha256=sha256_from_fields(fields, "sha256")
+        )
         fields.finish()
     return found
 
 
-def _provenance(entry: Fields) -> Provenance:
-    checkpoint, packages = entry.fields("checkpoint"), entry.fields("packages")
-    found = Provenance(
-        checkpoint={name: _sha256(checkpoint, name) for name in sorted(checkpoint.names())},
-        packages={name: packages.text(name) for name in sorted(packages.names())},
-        exporter=entry.text("exporter"),
-        opset=entry.integer("opset", low=1),
-        ir_version=entry.integer("ir_version", low=1),
-    )
-    entry.finish()
-    return found
-
-
-def _sha256(entry: Fields, key: str) -> str:
-    text = entry.text(key)
-    if not _SHA256.fullmatch(text):
-        entry.fail(f"{key!r} must be 64 lower-case hexadecimal digits, found {text[:80]!r}")
-    return text
-
-
 def _numbers(entry: Fields) -> dict[str, float]:
     return {name: entry.number(name) for name in sorted(entry.names())}
-
-
-def _check_links(manifest: Manifest, top: Fields) -> None:
-    if not manifest.engines:
-        top.fail("'engines' is empty; expected at least one subset")
-    if set(manifest.engines) != set(manifest.subsets):
-        top.fail(
-            f"'engines' has {', '.join(manifest.engines)} and 'subsets' has {', '.join(manifest.subsets)}; "
-            "expected the same"
-        )
-    used = {name for key in manifest.engines for name in subset_members(key)}
-    if used != set(manifest.order) or used != set(manifest.stems):
-        top.fail(
-            f"the engines use {', '.join(sorted(used))}; expected exactly these under 'modalities' "
-            f"({', '.join(manifest.order)}) and 'stems' ({', '.join(manifest.stems)})"
-        )
-    named = [
-        name for group in (manifest.engines, manifest.stems) for v in group.values() for name in v.values()
-    ]
-    if manifest.reference is not None:
-        named.append(manifest.reference)
-    missing = sorted(set(named) - set(manifest.files))
-    if missing:
-        top.fail(f"{missing[0]!r} is named but has no size and hash under 'files'")
-    unused = sorted(set(manifest.files) - set(named))
-    if unused:
-        top.fail(f"{unused[0]!r} is listed under 'files' but nothing refers to it")
 
 
 def _modality_json(modality: ModalitySpec) -> dict[str, object]:

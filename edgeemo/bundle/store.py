@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from edgeemo.bundle.fields import MAX_JSON_BYTES, parse_json
+from edgeemo.bundle.graph_file import WEIGHTS, GraphFile
 from edgeemo.bundle.manifest import Manifest
 from edgeemo.bundle.manifest_json import check_file_name, manifest_from_json
 from edgeemo.bundle.tensors import Array, tensors_from_bytes
@@ -35,6 +39,8 @@ class Bundle:
         self.path = path
         self.manifest = manifest
         self.manifest_sha256 = manifest_sha256
+        # What several open engines point to is read and kept in memory once, as long as one of them lives.
+        self._weights: weakref.WeakValueDictionary[str, Array] = weakref.WeakValueDictionary()
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -53,7 +59,7 @@ class Bundle:
         data = _read(folder, MANIFEST, limit=MAX_JSON_BYTES)
         manifest = manifest_from_json(data, str(folder / MANIFEST))
         for name, entry in manifest.files.items():
-            _check_size(folder, name, entry.bytes)
+            check_size(folder, name, entry.bytes)
         return cls(folder, manifest, hashlib.sha256(data).hexdigest())
 
     def __repr__(self) -> str:
@@ -84,15 +90,15 @@ class Bundle:
         """
         return self.path / self._engine(subset, variant)
 
-    def read_engine(self, subset: str, variant: str) -> bytes:
-        """Returns the ONNX model of one engine, verified.
+    def read_engine(self, subset: str, variant: str) -> GraphFile:
+        """Returns the ONNX model of one engine and the tensors that it shares, verified.
 
         Raises:
             SubsetError: no engine for ``subset`` here.
             InputError: the engine has no such variant.
-            BundleError: the file is missing, truncated, tampered with or a link.
+            BundleError: as `read_graph`.
         """
-        return self.read_file(self._engine(subset, variant))
+        return self.read_graph(self._engine(subset, variant))
 
     def stem_path(self, modality: str, variant: str) -> Path:
         """Returns where a stem lies; its contents are checked by `read_stem` only.
@@ -103,15 +109,35 @@ class Bundle:
         """
         return self.path / self._stem(modality, variant)
 
-    def read_stem(self, modality: str, variant: str) -> bytes:
+    def read_stem(self, modality: str, variant: str) -> GraphFile:
         """Returns the ONNX model of one modality's stem, verified.
 
         Raises:
             SubsetError: no such modality here.
             InputError: the stem has no such variant.
-            BundleError: the file is missing, truncated, tampered with or a link.
+            BundleError: as `read_graph`.
         """
-        return self.read_file(self._stem(modality, variant))
+        return self.read_graph(self._stem(modality, variant))
+
+    def read_graph(self, name: str) -> GraphFile:
+        """Returns a graph that the manifest lists, with everything that it points to.
+
+        Raises:
+            BundleError: a file is missing, truncated, tampered with or a link, or the graph points
+                anywhere but to the weights files that the manifest names for it.
+        """
+        model = self.read_file(name)
+        weights = {
+            f"{WEIGHTS}/{file.rpartition('/')[2]}": self._read_weights(file)
+            for file in self.manifest.weights.get(name, ())
+        }
+        return GraphFile(str(self.path / name), model, weights)
+
+    def _read_weights(self, name: str) -> Array:
+        found = self._weights.get(name)
+        if found is None:
+            self._weights[name] = found = np.frombuffer(self.read_file(name), np.uint8)
+        return found
 
     def read_file(self, name: str) -> bytes:
         """Returns the contents of a file that the manifest lists, verified.
@@ -155,6 +181,14 @@ class Bundle:
             raise BundleError(f"{self.path} holds no reference windows")
         return tensors_from_bytes(self.read_file(name), str(self.path / name))
 
+    def recipe(self) -> bytes | None:
+        """Returns the choices that the engines were made by (TOML text), or None where there are none.
+
+        Raises:
+            BundleError: the file is not what the manifest promises.
+        """
+        return None if self.manifest.recipe is None else self.read_file(self.manifest.recipe)
+
     def report(self) -> dict[str, object] | None:
         """Returns what the exporter measured, or None where no report belongs to this state.
 
@@ -191,7 +225,8 @@ def _choose(files: Mapping[str, str], variant: str, what: str) -> str:
     return files[variant]
 
 
-def _check_size(folder: Path, name: str, expected: int) -> None:
+def check_size(folder: Path, name: str, expected: int) -> None:
+    """Raises BundleError unless ``name`` is a plain file of this size, reached through no link."""
     _compare_sizes(folder / name, _plain_file_size(folder, name), expected)
 
 
