@@ -44,17 +44,25 @@ def unmerged_graph(graph: onnx.ModelProto, weights: Weights, adapters: Sequence[
         ExportError: an initializer of the graph has no weight of its name and shape.
     """
     model = bind_weights(graph, weights)
-    for initializer in [tensor.name for tensor in model.graph.initializer]:
-        module = initializer.removesuffix(".weight")
-        if module == initializer:
-            continue
+    uses = _uses(model.graph)
+    before: list[onnx.NodeProto] = []
+    after: dict[int, list[onnx.NodeProto]] = {}
+    for tensor in list(model.graph.initializer):
+        module = tensor.name.removesuffix(".weight")
         pairs = [(each.name, each.pairs[module]) for each in adapters if module in each.pairs]
-        if pairs:
-            products = _products(model.graph, initializer)
-            for product in products or ():
-                _add_branches(model, product, module, pairs)
-            if products is None:
-                _add_sum(model, initializer, module, pairs)
+        if module == tensor.name or not pairs:
+            continue
+        products = _products(model.graph, uses, tensor.name)
+        for product in products or ():
+            after[product.position] = _branches(model.graph, product, pairs)
+        if products is None:
+            before += _sum(model.graph, tensor, pairs)
+    nodes = [*before]
+    for position, node in enumerate(model.graph.node):
+        nodes += [node, *after.get(position, ())]
+    rebuilt = onnx.GraphProto(node=nodes)
+    del model.graph.node[:]
+    model.graph.node.extend(rebuilt.node)
     return model
 
 
@@ -99,38 +107,52 @@ def unmerged_answers(
 
 @dataclass(frozen=True)
 class _Product:
-    """``x @ W`` or ``x @ W^T`` somewhere in a graph."""
+    """``x @ W`` or ``x @ W^T``, at a position among a graph's nodes."""
 
-    node: onnx.NodeProto
+    position: int
     transposed: bool
 
 
-def _products(graph: onnx.GraphProto, weight: str) -> list[_Product] | None:
-    """Returns the products whose right factor is the weight; None where it has any other use."""
-    found: list[_Product] = []
-    factors = {weight: False}  # value -> whether it is the weight's transpose
-    for node in graph.node:
-        if any(attribute.g.node or attribute.graphs for attribute in node.attribute):
-            return None  # an inner graph may use it by name
-        used = [position for position, name in enumerate(node.input) if name in factors]
-        if not used:
-            continue
-        transposed = factors[node.input[used[0]]]
-        if node.op_type == "Transpose":
-            factors[node.output[0]] = not transposed
-        elif used == [1] and node.op_type == "MatMul":
-            found.append(_Product(node, transposed))
-        elif used == [1] and node.op_type == "Gemm" and _gemm_flags(node)["transA"] == 0:
-            found.append(_Product(node, transposed != bool(_gemm_flags(node)["transB"])))
-        else:
+def _uses(graph: onnx.GraphProto) -> dict[str, list[int]] | None:
+    """Returns value -> positions of the nodes that use it; None where an inner graph may use any by name."""
+    found: dict[str, list[int]] = {}
+    for position, node in enumerate(graph.node):
+        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             return None
-    if any(value.name in factors for value in graph.output):
+        for name in dict.fromkeys(node.input):
+            found.setdefault(name, []).append(position)
+    return found
+
+
+def _products(
+    graph: onnx.GraphProto, uses: Mapping[str, list[int]] | None, weight: str
+) -> list[_Product] | None:
+    """Returns the products whose right factor is the weight; None where it has any other use."""
+    if uses is None:
         return None
+    outputs = {value.name for value in graph.output}
+    found: list[_Product] = []
+    factors = [(weight, False)]  # value, and whether it is the weight's transpose
+    for name, transposed in factors:
+        if name in outputs:
+            return None
+        for position in uses.get(name, ()):
+            node = graph.node[position]
+            if node.op_type == "Transpose":
+                factors.append((node.output[0], not transposed))
+                continue
+            flags = _gemm_flags(node)
+            right = list(node.input).index(name) == 1 and list(node.input).count(name) == 1
+            if not right or node.op_type not in ("MatMul", "Gemm") or flags["transA"]:
+                return None
+            found.append(_Product(position, transposed != bool(flags["transB"])))
     return found
 
 
 def _gemm_flags(node: onnx.NodeProto) -> dict[str, float]:
     flags = {"transA": 0.0, "transB": 0.0, "alpha": 1.0}
+    if node.op_type != "Gemm":
+        return flags
     return flags | {
         attribute.name: helper.get_attribute_value(attribute)
         for attribute in node.attribute
@@ -138,25 +160,20 @@ def _gemm_flags(node: onnx.NodeProto) -> dict[str, float]:
     }
 
 
-def _add_branches(
-    model: onnx.ModelProto, product: _Product, module: str, pairs: Sequence[tuple[str, LowRankPair]]
-) -> None:
-    """Adds the adapters' own products to one product of a weight, in place."""
-    graph, node = model.graph, product.node
-    position = list(graph.node).index(node)
-    result = node.output[0]
+def _branches(
+    graph: onnx.GraphProto, product: _Product, pairs: Sequence[tuple[str, LowRankPair]]
+) -> list[onnx.NodeProto]:
+    """Renames the result of a product and returns the nodes that add the adapters' products to it."""
+    node = graph.node[product.position]
+    result, outer = node.output[0], _gemm_flags(node)["alpha"]
     node.output[0] = total = f"{result}.base"
-    outer = _gemm_flags(node)["alpha"] if node.op_type == "Gemm" else 1.0
     fresh: list[onnx.NodeProto] = []
     for number, (name, pair) in enumerate(pairs):
         first, second = (pair.a.T, pair.b.T) if product.transposed else (pair.b, pair.a)
         stem = f"{result}.{name}"
         factors = [f"{stem}.first", f"{stem}.second", f"{stem}.scale"]
-        arrays = [first, second, np.float32(pair.scale * outer)]
-        graph.initializer.extend(
-            numpy_helper.from_array(np.asarray(array, dtype=np.float32, order="C"), factor)
-            for factor, array in zip(factors, arrays, strict=True)
-        )
+        for factor, array in zip(factors, (first, second, np.float32(pair.scale * outer)), strict=True):
+            graph.initializer.append(numpy_helper.from_array(np.array(array, np.float32, order="C"), factor))
         summed = result if number == len(pairs) - 1 else f"{stem}.sum"
         fresh += [
             helper.make_node("MatMul", [node.input[0], factors[0]], [f"{stem}.inner"]),
@@ -165,30 +182,26 @@ def _add_branches(
             helper.make_node("Add", [total, f"{stem}.scaled"], [summed]),
         ]
         total = summed
-    for each in reversed(fresh):
-        graph.node.insert(position + 1, each)
+    return fresh
 
 
-def _add_sum(
-    model: onnx.ModelProto, weight: str, module: str, pairs: Sequence[tuple[str, LowRankPair]]
-) -> None:
-    """Lets the graph add the adapters' products to a weight before it uses it, in place."""
-    graph = model.graph
-    base = next(tensor for tensor in graph.initializer if tensor.name == weight)
+def _sum(
+    graph: onnx.GraphProto, base: onnx.TensorProto, pairs: Sequence[tuple[str, LowRankPair]]
+) -> list[onnx.NodeProto]:
+    """Renames a weight and returns the nodes that add the adapters' products to it."""
+    weight = base.name
     base.name = total = f"{weight}.base"
     fresh: list[onnx.NodeProto] = []
     for number, (name, pair) in enumerate(pairs):
-        stem = f"{module}.{name}"
-        arrays = {f"{stem}.a": pair.a, f"{stem}.b": pair.b, f"{stem}.scale": np.float32(pair.scale)}
-        graph.initializer.extend(
-            numpy_helper.from_array(np.asarray(array, dtype=np.float32), key) for key, array in arrays.items()
-        )
+        stem = f"{weight}.{name}"
+        factors = [f"{stem}.b", f"{stem}.a", f"{stem}.scale"]
+        for factor, array in zip(factors, (pair.b, pair.a, np.float32(pair.scale)), strict=True):
+            graph.initializer.append(numpy_helper.from_array(np.array(array, np.float32, order="C"), factor))
         summed = weight if number == len(pairs) - 1 else f"{stem}.sum"
         fresh += [
-            helper.make_node("MatMul", [f"{stem}.b", f"{stem}.a"], [f"{stem}.product"]),
-            helper.make_node("Mul", [f"{stem}.product", f"{stem}.scale"], [f"{stem}.scaled"]),
+            helper.make_node("MatMul", factors[:2], [f"{stem}.product"]),
+            helper.make_node("Mul", [f"{stem}.product", factors[2]], [f"{stem}.scaled"]),
             helper.make_node("Add", [total, f"{stem}.scaled"], [summed]),
         ]
         total = summed
-    for each in reversed(fresh):
-        graph.node.insert(0, each)
+    return fresh
