@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeemo.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from edgeemo.training.checkpoints.convert import convert_weights
     from edgeemo.training.checkpoints.description import CheckpointInfo, ModalityPart, Windows
     from edgeemo.training.checkpoints.plain import LowRank
     from edgeemo.training.checkpoints.save import save_checkpoint
@@ -21,13 +22,22 @@ _HOMES = {
     "LowRank": "edgeemo.training.checkpoints.plain",
     "ModalityPart": "edgeemo.training.checkpoints.description",
     "Windows": "edgeemo.training.checkpoints.description",
+    "convert_weights": "edgeemo.training.checkpoints.convert",
     "load_weights": "edgeemo.training.checkpoints.weights",
     "save_checkpoint": "edgeemo.training.checkpoints.save",
 }
 
 _NEEDS = ("torch", "onnx", "onnxscript", "safetensors")
 
-__all__ = ["CheckpointInfo", "LowRank", "ModalityPart", "Windows", "load_weights", "save_checkpoint"]
+__all__ = [
+    "CheckpointInfo",
+    "LowRank",
+    "ModalityPart",
+    "Windows",
+    "convert_weights",
+    "load_weights",
+    "save_checkpoint",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -140,16 +140,23 @@ def _from_folders(base: nn.Module, folders: Mapping[str, Path], subsets: Sequenc
     return replace(adapted, networks={key: adapted.merged(key) for key in subsets})
 
 
-def adapter_files(pairs: Sequence[Pair]) -> tuple[dict[str, Array], dict[str, object]]:
-    """Returns tensors and configuration of an adapter in PEFT's layout; at most one pair for each layer."""
+def adapter_files(
+    pairs: Sequence[Pair], prefix: str = f"{PREFIX}."
+) -> tuple[dict[str, Array], dict[str, object]]:
+    """Returns tensors and configuration of an adapter in PEFT's layout.
+
+    Args:
+        pairs: at least one, and at most one for each layer.
+        prefix: put before the layers' names.
+    """
     tensors: dict[str, Array] = {}
     for pair in pairs:
         for side, half in (("A", pair.a), ("B", pair.b)):
-            key = f"base_model.model.{PREFIX}.{pair.layer}.lora_{side}.weight"
+            key = f"base_model.model.{prefix}{pair.layer}.lora_{side}.weight"
             tensors[key] = half.detach().float().contiguous().numpy()
     rank, alpha = len(pairs[0].a), pairs[0].scale * len(pairs[0].a)
-    ranks = {f"{PREFIX}.{pair.layer}": len(pair.a) for pair in pairs}
-    alphas = {f"{PREFIX}.{pair.layer}": pair.scale * len(pair.a) for pair in pairs}
+    ranks = {f"{prefix}{pair.layer}": len(pair.a) for pair in pairs}
+    alphas = {f"{prefix}{pair.layer}": pair.scale * len(pair.a) for pair in pairs}
     return tensors, {
         "peft_type": "LORA",
         "r": rank,
