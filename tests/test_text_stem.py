@@ -75,10 +75,12 @@ def test_everything_receives_gradient() -> None:
     trained = TextStem(SPEC).train()
     head = TextHead(64, 7, 28, 3)
     ids = _window("so happy about this!")
-    logits, fine = head(trained(ids), (ids[:, :, 0] != 0).float(), torch.tensor([1]))
-    (logits[:, 1].sum() + fine.sum()).backward()
-    assert logits.shape == (1, 7)
-    assert fine.shape == (1, 28)
+    answer = head(trained(ids), (ids[:, :, 0] != 0).float())
+    (answer.main[:, 1].sum() + answer.fine.sum()).backward()
+    assert answer.main.shape == (1, 7)
+    assert answer.fine.shape == (1, 28)
+    assert answer.views.shape == (1, 3, 7)
+    assert answer.source.shape == (1, 3)
     still = [name for name, p in trained.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
     assert not trained.table.weight.grad[0].any()

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
 from edgeemo.features.text import TextSpec
+
+
+class TextAnswer(NamedTuple):
+    """What the head that the stem is trained under says.
+
+    Attributes:
+        main: (B, classes) log probabilities where the corpus is not known.
+        fine: (B, fine) logits, each for itself.
+        views: (B, corpora, classes) log probabilities of what each corpus would call the text.
+        source: (B, corpora) log probabilities of the corpus.
+    """
+
+    main: torch.Tensor
+    fine: torch.Tensor
+    views: torch.Tensor
+    source: torch.Tensor
 
 
 class TextStem(nn.Module):
@@ -94,36 +112,38 @@ class ContextBlock(nn.Module):
 class TextHead(nn.Module):
     """Classifies a text from its word features; used to train the stem, then thrown away.
 
-    The prior of each corpus is a bias of its own, so that the features need not tell corpora apart.
+    Annotators of different corpora call the same text by different names. So the head says for each
+    corpus what it would call the text, and which corpus the text seems to be from; the answer that a
+    device can give, where nobody knows the corpus, is the mixture of the two.
 
     Args:
         width: features of a word.
         classes: labels of the main output.
         fine: labels of the second output.
-        corpora: texts sources with their own prior.
+        corpora: sources of texts, each with its own idea of the labels.
         dropout: of the pooled features, in training only.
     """
 
     def __init__(self, width: int, classes: int, fine: int, corpora: int, dropout: float = 0.2) -> None:
         super().__init__()
+        self.classes = classes
         self.score = nn.Linear(width, 1)
         self.dropout = nn.Dropout(dropout)
-        self.main = nn.Linear(width, classes)
         self.fine = nn.Linear(width, fine)
-        self.prior = nn.Embedding(corpora, classes)
-        nn.init.zeros_(self.prior.weight)
+        self.views = nn.Linear(width, corpora * classes)
+        self.source = nn.Linear(width, corpora)
 
-    def forward(
-        self, words: torch.Tensor, mask: torch.Tensor, corpus: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns logits (B, classes) and fine logits (B, fine).
+    def forward(self, words: torch.Tensor, mask: torch.Tensor) -> TextAnswer:
+        """Returns logits and logarithms of probabilities; see `TextAnswer`.
 
         Args:
             words: features (B, T, D).
             mask: (B, T), 1 where a word exists; at least one in each row.
-            corpus: (B,) index of the corpus of each text.
         """
         score = self.score(words).squeeze(2).masked_fill(mask == 0, -1e4)  # (B, T)
         share = torch.softmax(score, dim=1).unsqueeze(1)
         pooled = self.dropout(torch.bmm(share, words).squeeze(1))  # (B, D)
-        return self.main(pooled) + self.prior(corpus), self.fine(pooled)
+        views = torch.log_softmax(self.views(pooled).unflatten(1, (-1, self.classes)), dim=2)
+        source = torch.log_softmax(self.source(pooled), dim=1)  # (B, corpora)
+        main = torch.logsumexp(views + source.unsqueeze(2), dim=1)
+        return TextAnswer(main, self.fine(pooled), views, source)
