@@ -25,7 +25,7 @@ from edgeemo.training.stems.text import TextAnswer, TextHead, TextStem
 
 log = logging.getLogger(__name__)
 
-SPEC = TextSpec(word_buckets=12_287, pair_buckets=8_192, ngram_buckets=4_096)  # 1.6 MB of int8
+SPEC = TextSpec(word_buckets=12_287, pair_buckets=7_168, ngram_buckets=4_064)  # 1.6 MB of int8
 TEACHERS = TeacherConfig()
 
 _COPIES = 3  # damaged versions of each text, made once
