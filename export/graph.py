@@ -49,7 +49,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
     if opsets.get("ai.onnx") != OPSET or model.ir_version > IR_VERSION or not model.graph.output:
         raise CheckpointError(
             f"{path}: opset {opsets.get('ai.onnx')}, IR {model.ir_version}, {len(model.graph.output)} "
-            f"outputs; expected opset {OPSET} and at most IR {IR_VERSION}"
+            f"outputs; expected opset {OPSET} and at most IR {IR_VERSION}: trace the network again with these"
         )
     for node in _all_nodes(model.graph):
         if node.domain not in ("", "ai.onnx"):
@@ -145,6 +145,58 @@ def clean_graph(model: onnx.ModelProto) -> onnx.ModelProto:
             item.doc_string = ""
             del item.metadata_props[:]
     return model
+
+
+def copy_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a copy that can be changed."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def copy_node(node: onnx.NodeProto) -> onnx.NodeProto:
+    """Returns a copy that outlives the graph it came from."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def sort_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Puts every node of ``model`` (changed in place) behind those whose values it uses; returns it.
+
+    Nodes that do not depend on each other keep their order.
+    """
+    graph = model.graph
+    made = {name for node in graph.node for name in node.output}
+    waiting = [copy_node(node) for node in graph.node]
+    ready: set[str] = set()
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        later = []
+        for node in waiting:
+            if all(name in ready or name not in made for name in node.input):
+                ordered.append(node)
+                ready.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            raise ExportError(f"the nodes of the graph feed each other in a circle, at {later[0].name!r}")
+        waiting = later
+    del graph.node[:]
+    graph.node.extend(ordered)
+    return model
+
+
+def keep_used_initializers(graph: onnx.GraphProto) -> None:
+    """Takes initializers that nothing uses out of ``graph`` (changed in place)."""
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    if len(kept) < len(graph.initializer):
+        copies = [onnx.TensorProto() for _ in kept]
+        for copy, tensor in zip(copies, kept, strict=True):
+            copy.CopyFrom(tensor)
+        del graph.initializer[:]
+        graph.initializer.extend(copies)
 
 
 def expose_values(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,1 @@
+"""The four variants of a graph, one kind of device each."""
