@@ -68,6 +68,7 @@ class NodeOutline:
         inputs: names of values; an empty one is an input that is left out.
         outputs: names of values.
         tensors: constants among its attributes.
+        integers: its attributes that are one integer.
     """
 
     operator: str
@@ -75,6 +76,7 @@ class NodeOutline:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tensors: tuple[TensorOutline, ...]
+    integers: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def _read_node(
     outputs: list[str] = []
     texts = {3: "", 4: "", 7: ""}
     tensors: list[TensorOutline] = []
+    integers: dict[str, int] = {}
     graphs: list[memoryview] = []
     for number, _, payload, _ in read_fields(data):
         if number == 1:
@@ -185,8 +188,13 @@ def _read_node(
         elif number in texts:
             texts[number] = text_from(payload)
         elif number == 5:
-            for part, _, inner, _ in read_fields(payload):
-                if part in (5, 10):
+            attribute = ""
+            for part, value, inner, _ in read_fields(payload):
+                if part == 1:
+                    attribute = text_from(inner)
+                elif part == 3:
+                    integers[attribute] = value
+                elif part in (5, 10):
                     tensors.append(tensor_outline(inner))
                 elif part in (6, 11):
                     graphs.append(inner)
@@ -197,7 +205,9 @@ def _read_node(
     for graph in graphs:
         inner_tensors, _, _ = _read_graph(graph, owned, unusual, word, depth + 1)
         tensors += inner_tensors
-    nodes.append(NodeOutline(domain + texts[4], texts[3], tuple(inputs), tuple(outputs), tuple(tensors)))
+    nodes.append(
+        NodeOutline(domain + texts[4], texts[3], tuple(inputs), tuple(outputs), tuple(tensors), integers)
+    )
     nodes += owned
 
 
