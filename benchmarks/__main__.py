@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accuracy, engines, hop, memory, robustness, startup
+from benchmarks import accuracy, engines, footprint, hop, memory, robustness, startup
 from benchmarks.report import RESULTS, Report, write_report
 from edgeemo.bundle import Bundle
 from edgeemo.session.session import DEFAULT_BUNDLE
 
-NAMES = ("engines", "hop", "memory", "startup", "accuracy", "robustness")
+NAMES = ("engines", "footprint", "hop", "memory", "startup", "accuracy", "robustness")
 WITH_DATA = {"accuracy", "robustness"}
 
 
@@ -37,6 +37,7 @@ def main() -> int:
     scale = 10 if args.quick else 1
     runs: dict[str, Callable[[], Report]] = {
         "engines": lambda: engines.measure(bundle, calls=500 // scale),
+        "footprint": lambda: footprint.measure(bundle, rounds=max(1, 5 // scale)),
         "hop": lambda: hop.measure(bundle, hops=300 // scale),
         "memory": lambda: memory.measure(bundle),
         "startup": lambda: startup.measure(bundle, rounds=max(3, 15 // scale)),

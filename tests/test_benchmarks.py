@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from live_like import write_live_like
 
-from benchmarks import accuracy, engines, hop, memory
+from benchmarks import accuracy, engines, footprint, hop, memory
 from benchmarks.readme import README, figures_from_results
 from benchmarks.report import Report, Table, write_report
 from edgeemo.bundle import Bundle
@@ -48,6 +48,19 @@ def test_engines_are_compared_in_pairs(bundle: Bundle) -> None:
     assert [row[:2] for row in variants.rows[:2]] == [("stem.audio", "fp32"), ("stem.audio", "int8")]
     assert variants.rows[0][5] == "1.00"
     assert len(sizes.rows) == 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_seven_engines_are_weighed(bundle: Bundle) -> None:
+    report = footprint.measure(bundle, rounds=1)
+    size, memory_table = report.tables
+    assert [row[0] for row in size.rows] == ["fp32", "int8"]
+    found = report.figures["memory"]["int8"]
+    assert set(found) == {"one, bundle", "all, alone", "all, bundle", "all, shared"}
+    assert report.figures["base"]["pss"] < found["one, bundle"]["pss"] < found["all, bundle"]["pss"]
+    assert len(memory_table.rows) == 9
+    sizes = report.figures["sizes"]["variants"]["int8"]
+    assert sizes["ratio"] == pytest.approx(sizes["together"] / sizes["largest_alone"])
 
 
 def test_a_hop_is_taken_apart(bundle: Bundle) -> None:
