@@ -129,7 +129,7 @@ def write_ferplus(data: Path, *, train: int, val: int) -> None:
 def test_stem_learns_and_resumes_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "BATCH", 16)
     write_ferplus(tmp_path, train=112, val=40)
-    whole = fitting.fit_face(tmp_path, tmp_path / "whole", epochs=3, teacher_epochs=2)
+    whole = fitting.fit_face(tmp_path, tmp_path / "whole", epochs=3, teachers={"residual": 2})
     assert whole["accuracy"] > 0.9
     assert whole["faces"] == 40
     assert whole["uar"] == pytest.approx((whole["recall.happy"] + whole["recall.sad"]) / 2)
@@ -140,10 +140,12 @@ def test_stem_learns_and_resumes_where_it_was_killed(tmp_path: Path, monkeypatch
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3, teacher_epochs=2, progress=kill)
+        fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3, teachers={"residual": 2}, progress=kill)
     with pytest.raises(TrainingError, match="train the face stem first"):
         fitting.load_face_stem(tmp_path / "killed")
-    fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3, teacher_epochs=2)  # the third epoch alone
+    fitting.fit_face(
+        tmp_path, tmp_path / "killed", epochs=3, teachers={"residual": 2}
+    )  # the third epoch alone
     stems = [fitting.load_face_stem(tmp_path / name) for name in ("whole", "killed")]
     for name, tensor in stems[0].state_dict().items():
         torch.testing.assert_close(stems[1].state_dict()[name], tensor, msg=name)
@@ -157,8 +159,8 @@ def test_stem_learns_and_resumes_where_it_was_killed(tmp_path: Path, monkeypatch
 def test_stem_trains_without_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "BATCH", 16)
     write_ferplus(tmp_path, train=112, val=40)
-    assert fitting.fit_face(tmp_path, tmp_path / "out", epochs=3, teacher_epochs=0)["accuracy"] > 0.9
-    assert not (tmp_path / "out" / "teacher").exists()
+    assert fitting.fit_face(tmp_path, tmp_path / "out", epochs=3, teachers={})["accuracy"] > 0.9
+    assert not list((tmp_path / "out").glob("teacher*"))
 
 
 def test_stem_never_sees_rows_of_the_trunk() -> None:

@@ -206,8 +206,7 @@ def test_training_leaves_a_stem_a_front_end_and_figures(
         tmp_path / "data",
         out,
         epochs=2,
-        teachers=2,
-        teacher_epochs=1,
+        teachers={"plain": 1, "centred": 1},
         progress=lambda done, *_: seen.append(done),
     )
     assert seen == [1, 2, 3, 4]  # two teachers of one epoch, then the stem
