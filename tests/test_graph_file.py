@@ -17,6 +17,7 @@ from tiny_graphs import engine_bytes
 from edgeemo.bundle import GraphFile
 from edgeemo.bundle.outline import outline_from_model
 from edgeemo.bundle.tensors import Array
+from edgeemo.bundle.wire import read_fields
 from edgeemo.errors import BackendError, BundleError
 from edgeemo.export.share import share_tensors
 from edgeemo.runtimes import OrtRunner
@@ -192,8 +193,8 @@ def _sparse(proto: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
         (_names, "two of its initializers have one name"),
         (_attribute, r"the node 'sneaky' \(Constant\) points to data outside the model"),
         (_subgraph, r"the node 'deep' \(If\) points to data outside the model"),
-        (_function, "holds functions beside tensors outside the model"),
-        (_sparse, "holds sparse tensors beside tensors outside the model"),
+        (_function, "holds functions, where tensors outside the model could hide"),
+        (_sparse, "holds sparse tensors, where tensors outside the model could hide"),
     ],
 )
 def test_odd_models_are_refused(
@@ -201,6 +202,31 @@ def test_odd_models_are_refused(
 ) -> None:
     with pytest.raises(BundleError, match=sentence):
         GraphFile("first", changed(change), WEIGHTS)
+
+
+def test_a_function_that_points_outside_is_refused_though_the_graph_does_not() -> None:
+    proto = model("first")
+    (tensor,) = (
+        t
+        for t in onnx.load_model_from_string(SHARED_MODELS.models["first"]).graph.initializer
+        if t.data_location == TensorProto.EXTERNAL
+    )
+    constant = helper.make_node("Constant", [], ["c"], value=tensor)
+    proto.functions.append(
+        helper.make_function("of.somebody", "f", [], ["c"], [constant], [helper.make_opsetid("", 20)])
+    )
+    with pytest.raises(BundleError, match="holds functions"):
+        GraphFile("first", proto.SerializeToString(), WEIGHTS)
+
+
+def test_a_tag_that_other_readers_cut_off_is_refused() -> None:
+    """Field 7 (the graph) written as 2**29 + 7: the same 32 bits in C++, another field in Python."""
+    data = SHARED_MODELS.models["first"]
+    (graph,) = (bytes(whole) for number, _, _, whole in read_fields(memoryview(data)) if number == 7)
+    tag = (7 << 3 | 2) + (1 << 32)
+    disguised = bytes([tag & 0x7F | 0x80, 0x80, 0x80, 0x80, tag >> 28]) + graph[1:]
+    with pytest.raises(BundleError, match="not a protobuf message"):
+        GraphFile("first", data + disguised, WEIGHTS)
 
 
 def test_a_model_with_two_graphs_is_refused() -> None:

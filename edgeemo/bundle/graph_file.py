@@ -84,8 +84,8 @@ class GraphFile:
             if any(tensor.external is not None for tensor in node.tensors):
                 self._refuse(f"the node {node.name!r} ({node.operator}) points to data outside the model")
         outside = [tensor for tensor in outline.initializers if tensor.external is not None]
-        if outside and outline.unusual:
-            self._refuse(f"it holds {outline.unusual[0]} beside tensors outside the model")
+        if outline.unusual:
+            self._refuse(f"it holds {outline.unusual[0]}, where tensors outside the model could hide")
         if len({tensor.name for tensor in outline.initializers}) < len(outline.initializers) and outside:
             self._refuse("two of its initializers have one name")
         return {tensor.name: self._view(tensor, tensor.external or {}) for tensor in outside}

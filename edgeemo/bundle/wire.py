@@ -13,6 +13,7 @@ from edgeemo.errors import BundleError
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
+_MAX_TAG = 2**32 - 1  # readers in C++ cut a longer one off, and would see another field than we do
 
 
 def read_fields(data: memoryview) -> Iterator[tuple[int, int, memoryview, memoryview]]:
@@ -42,7 +43,7 @@ def read_fields(data: memoryview) -> Iterator[tuple[int, int, memoryview, memory
             position += 4
         else:
             raise BundleError(f"not a protobuf message: a field of kind {kind}")
-        if number == 0 or position > end:
+        if tag > _MAX_TAG or number == 0 or position > end:
             raise BundleError("not a protobuf message: a field ends behind the message (truncated?)")
         yield number, value, data[start:position], data[begin:position]
 
