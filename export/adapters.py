@@ -71,7 +71,8 @@ def read_adapter(
     if base_sha256 is not None and (found := config.text("base_sha256")) != base_sha256:
         config.fail(
             f"the adapter {name!r} was trained over a base with SHA-256 {found}, and this base has "
-            f"{base_sha256}; adapters fit the base they were trained over and no other"
+            f"{base_sha256}; adapters fit the base they were trained over and no other: merge it into that "
+            "one, or train it again over this one"
         )
     modules = {key.removesuffix(WEIGHT) for key in weights if key.endswith(WEIGHT)}
     adapter = read_peft(folder, config, modules=modules)

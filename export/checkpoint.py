@@ -29,7 +29,12 @@ from edgeemo.bundle.manifest_json import (
 from edgeemo.bundle.tensors import Array, read_tensors
 from edgeemo.errors import CheckpointError, SubsetError
 from edgeemo.export.adapters import Adapter, merge_adapters, read_adapter
-from edgeemo.export.checks import check_engine_graph, check_reference, check_stem_graph
+from edgeemo.export.checks import (
+    check_engine_graph,
+    check_operators_exist,
+    check_reference,
+    check_stem_graph,
+)
 from edgeemo.export.graph import load_graph, weight_shapes
 from edgeemo.export.peft import check_tensor
 from edgeemo.export.products import transposed_modules
@@ -194,6 +199,7 @@ class _Reader:
             graph_file = fields.text("graph")
             engine_graphs[key] = load_graph(self.touch(graph_file))
             members = [modality for modality in modalities if modality.name in subset_members(key)]
+            check_operators_exist(engine_graphs[key], graph_file)
             check_engine_graph(engine_graphs[key], graph_file, members, len(labels))
             if "adapter" in fields.names():
                 places[key] = fields.text("adapter")
@@ -203,6 +209,7 @@ class _Reader:
         stem_graphs: dict[str, onnx.ModelProto] = {}
         for modality, graph_file in zip(modalities, stem_files, strict=True):
             stem_graphs[modality.name] = load_graph(self.touch(graph_file))
+            check_operators_exist(stem_graphs[modality.name], graph_file)
             check_stem_graph(stem_graphs[modality.name], graph_file, modality)
         _check_weights(str(self.folder / WEIGHTS), weights, engine_graphs, stem_graphs)
         # Only now: a base that lacks a tensor is not the adapters' base either, but that says too little.
@@ -313,13 +320,16 @@ def _check_weights(
         for name, shape in weight_shapes(graph).items():
             used.add(name)
             if name not in weights:
-                raise CheckpointError(f"{where}: missing tensor {name!r} {list(shape)}, which {what} needs")
+                raise CheckpointError(
+                    f"{where}: missing tensor {name!r} {list(shape)}, which {what} needs; save graphs and "
+                    "weights of one network together"
+                )
             check_tensor(f"{where}: {name!r}", weights[name], shape)
     extra = sorted(set(weights) - used)
     if extra:
         raise CheckpointError(
             f"{where}: extra tensor {extra[0]!r} (of {len(extra)}): no graph of the checkpoint has an "
-            "initializer of that name"
+            "initializer of that name; save graphs and weights of one network together"
         )
 
 
@@ -330,4 +340,7 @@ def _check_adapted(adapters: Mapping[str, Adapter], engine_graphs: Mapping[str, 
         known = set().union(*shapes.values()) if name == COMMON else shapes[name]
         extra = sorted(module for module in adapter.pairs if f"{module}.weight" not in known)
         if extra:
-            raise CheckpointError(f"the adapter {name!r} adapts {extra[0]!r}, which is not in its graph")
+            raise CheckpointError(
+                f"the adapter {name!r} adapts {extra[0]!r}, which is not in its graph; is it the adapter of "
+                "another subset?"
+            )

@@ -21,6 +21,19 @@ MIN_WINDOWS = 256
 Shapes = Mapping[str, tuple[int | str, ...]]
 
 
+def check_operators_exist(graph: onnx.ModelProto, where: str) -> None:
+    """Raises `CheckpointError` where a node (named) is of an operator that ONNX does not have."""
+    from onnx import defs
+
+    opset = next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
+    for node in graph.graph.node:
+        if not defs.has(node.op_type, opset):
+            raise CheckpointError(
+                f"{where}: the node {node.name!r} is {node.op_type!r}, an operator that ONNX does not have "
+                f"in opset {opset}; trace the network with another one in its place"
+            )
+
+
 def check_engine_graph(
     graph: onnx.ModelProto, where: str, members: Sequence[ModalitySpec], label_count: int
 ) -> None:

@@ -196,7 +196,8 @@ def _check_finite(what: str, tensor: NDArray[np.generic]) -> None:
     broken = int(tensor.size - np.count_nonzero(np.isfinite(tensor)))
     if broken:
         raise CheckpointError(
-            f"{what} holds {broken} numbers that are not finite; the training diverged or the file is damaged"
+            f"{what} holds {broken} numbers that are not finite; the training diverged or the file is "
+            "damaged; take an earlier one, or copy it again"
         )
 
 
