@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -49,6 +50,25 @@ def test_reading_gives_what_was_written(bundle: Bundle) -> None:
     assert again.recipe() == b'recipe = "first"'
     assert bytes(again.read_engine("audio", "int8").weights[SHARED]) == b"first shared" * 20
     assert not again.read_engine("audio", "fp32").weights
+
+
+def test_a_bundle_of_version_1_opens_and_becomes_one_of_version_2(bundle: Bundle) -> None:
+    place = bundle.path / "manifest.json"
+    data = json.loads(place.read_bytes())
+    shared = {name for files in data.pop("weights").values() for name in files}
+    for name in (*shared, data.pop("recipe")):
+        del data["files"][name]
+    data["format_version"] = 1
+    place.write_text(json.dumps(data))
+    old = Bundle.open(bundle.path)
+    old.verify()
+    assert old.read_engine("audio", "int8").model == b"first audio int8" * 50
+    assert not old.read_engine("audio", "int8").weights
+    assert old.recipe() is None
+    with BundleWriter(bundle.path) as writer:
+        new = writer.commit(old.manifest)
+    assert new.manifest == old.manifest
+    assert json.loads(place.read_bytes())["format_version"] == 2
 
 
 def test_repr_answers_what_is_this(bundle: Bundle) -> None:

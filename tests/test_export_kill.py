@@ -148,7 +148,8 @@ def kill_many(
             bundle = Bundle.open(out)
             bundle.verify()
             for subset in bundle.manifest.engines:
-                bundle.read_engine(subset, "fp32")
+                for variant in bundle.variants(subset):
+                    bundle.read_engine(subset, variant)
             bundle.reference()
             seen.add(bundle.manifest.model_id)
     return seen
