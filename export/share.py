@@ -7,7 +7,7 @@ give the same bytes. Numbers never change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from edgeemo.bundle.commit import weights_location
@@ -26,6 +26,8 @@ except ImportError as reason:
 
 ALIGNMENT = 64
 """Each tensor starts at a multiple of this, a cache line, so that kernels can use it where it lies."""
+FILE_BYTES = 512
+"""What a file costs beside its contents: names, size and hash in the manifest."""
 _PLACEHOLDER = "weights/{variant}.000000000000.bin"
 
 # What makes two tensors one: element type, shape and bytes.
@@ -66,22 +68,14 @@ def share_tensors(
     kept = dict(existing or {})
     cost = _reference_bytes(variant)
     tensors = {name: _shareable(name, model) for name, model in models.items()}
-    uses: dict[_Key, int] = {}
-    for found in tensors.values():
-        for key in found.values():
-            uses[key] = uses.get(key, 0) + 1
-    places: dict[_Key, tuple[str, int]] = {}
+    found = {key: _find(key[2], kept) for key in _counts(tensors) if len(key[2]) > cost}
+    places = {key: place for key, place in found.items() if place is not None}
     data = bytearray()
     location = _PLACEHOLDER.format(variant=variant)
-    for key, count in uses.items():
-        size = len(key[2])
-        there = _find(key[2], kept)
-        if there is not None and size > cost:
-            places[key] = there
-        elif count * (size - cost) > -(-size // ALIGNMENT) * ALIGNMENT:
-            data += bytes(-len(data) % ALIGNMENT)
-            places[key] = (location, len(data))
-            data += key[2]
+    for key in _worth_sharing(tensors, set(places), cost):
+        data += bytes(-len(data) % ALIGNMENT)
+        places[key] = (location, len(data))
+        data += key[2]
     if data:
         location = weights_location(variant, bytes(data))
     placed = {
@@ -106,6 +100,32 @@ def _shareable(name: str, model: onnx.ModelProto) -> dict[int, _Key]:
             raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
             found[position] = (tensor.data_type, tuple(tensor.dims), raw)
     return found
+
+
+def _counts(tensors: Mapping[str, Mapping[int, _Key]]) -> dict[_Key, int]:
+    """Returns how often each tensor occurs, in the order of the first occurrence."""
+    counts: dict[_Key, int] = {}
+    for found in tensors.values():
+        for key in found.values():
+            counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def _worth_sharing(
+    tensors: Mapping[str, Mapping[int, _Key]], placed: Container[_Key], cost: int
+) -> list[_Key]:
+    """Returns the tensors of several models that make the bundle smaller in a file of their own.
+
+    None of them where all together do not save what the file and its entries in the manifest take.
+    """
+    owned = [set(found.values()) for found in tensors.values()]
+    savings = {}
+    for key, count in _counts(tensors).items():
+        if key not in placed and sum(key in keys for keys in owned) > 1:
+            size = len(key[2])
+            savings[key] = count * (size - cost) - -(-size // ALIGNMENT) * ALIGNMENT
+    chosen = [key for key, saving in savings.items() if saving > 0]
+    return chosen if sum(savings[key] for key in chosen) > FILE_BYTES else []
 
 
 def _move(

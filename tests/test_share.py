@@ -104,11 +104,18 @@ def test_tensors_are_aligned_and_small_ones_stay_where_they_are() -> None:
 
 def test_numbers_in_typed_fields_are_found_too() -> None:
     typed = holding({})
-    typed.graph.initializer.append(helper.make_tensor("w", TensorProto.INT8, [256], list(range(-128, 128))))
-    raw = holding({"w": np.arange(-128, 128, dtype=np.int8)})
+    typed.graph.initializer.append(helper.make_tensor("w", TensorProto.INT8, [512], [*range(-128, 128)] * 2))
+    raw = holding({"w": np.tile(np.arange(-128, 128, dtype=np.int8), 2)})
     shared = share_tensors({"a": typed, "b": raw, "c": raw}, "int8")
-    assert len(shared.data) == 256
-    assert opened(shared, "a").tensors["w"].tolist() == list(range(-128, 128))
+    assert len(shared.data) == 512
+    assert opened(shared, "a").tensors["w"].tolist() == [*range(-128, 128)] * 2
+
+
+def test_no_file_is_made_for_next_to_nothing_nor_for_one_model() -> None:
+    small = holding({"t": np.arange(300, dtype=np.uint8)})
+    assert share_tensors({"a": small, "b": small}, "int8").data == b""
+    twice = holding({name: np.arange(1000, dtype=np.float32) for name in ("t", "u")})
+    assert share_tensors({"a": twice}, "int8").data == b""
 
 
 def test_the_same_models_give_the_same_bytes() -> None:
