@@ -10,28 +10,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeemo.export.checkpoint import Checkpoint
-    from edgeemo.export.exporter import VARIANTS, export_bundle
+    from edgeemo.export.exporter import export_bundle
     from edgeemo.export.foreign.merge import MergeReport, merge_peft
+    from edgeemo.export.labelled import LabelledResult
+    from edgeemo.export.recipe import Recipe, read_recipe
     from edgeemo.export.report import ExportReport, GraphReport
+    from edgeemo.export.variants.make import DEFAULT_VARIANTS, VARIANTS
 
 _HOMES = {
-    "VARIANTS": "edgeemo.export.exporter",
+    "DEFAULT_VARIANTS": "edgeemo.export.variants.make",
+    "VARIANTS": "edgeemo.export.variants.make",
     "Checkpoint": "edgeemo.export.checkpoint",
     "ExportReport": "edgeemo.export.report",
     "GraphReport": "edgeemo.export.report",
+    "LabelledResult": "edgeemo.export.labelled",
     "MergeReport": "edgeemo.export.foreign.merge",
+    "Recipe": "edgeemo.export.recipe",
     "export_bundle": "edgeemo.export.exporter",
     "merge_peft": "edgeemo.export.foreign.merge",
+    "read_recipe": "edgeemo.export.recipe",
 }
 
 __all__ = [
+    "DEFAULT_VARIANTS",
     "VARIANTS",
     "Checkpoint",
     "ExportReport",
     "GraphReport",
+    "LabelledResult",
     "MergeReport",
+    "Recipe",
     "export_bundle",
     "merge_peft",
+    "read_recipe",
 ]
 
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgeemo.export.gate import (
-    DECIDED_MARGIN,
-    MAX_CHANGED_LABELS,
-    MAX_FP32_DEVIATION,
-    MAX_INT8_STEM_ERROR,
-    Verdict,
-)
+from edgeemo.export.drafts import Dropped
+from edgeemo.export.gate import Verdict
+from edgeemo.export.labelled import LabelledResult
+from edgeemo.export.recipe import ENGINES, STEMS, GraphRecipe
+from edgeemo.export.thresholds import Thresholds
 from edgeemo.runtimes.machine import cpu_count, cpu_model
-
-ENGINES = "engines"
-STEMS = "stems"
 
 
 @dataclass(frozen=True)
@@ -29,8 +24,9 @@ class GraphReport:
         name: the subset or the modality.
         variant: such as ``"int8"``.
         file: its name in the bundle.
-        bytes: its size.
+        bytes: its size, without tensors that it shares with others.
         verdict: what the gate measured.
+        recipe: the choices that it was made by.
     """
 
     kind: str
@@ -39,6 +35,7 @@ class GraphReport:
     file: str
     bytes: int
     verdict: Verdict
+    recipe: GraphRecipe
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,10 @@ class ExportReport:
         model_id: the model's name.
         manifest_sha256: the state of the bundle that this belongs to.
         graphs: what was made, stems first.
+        dropped: what was left out, and why.
+        labelled: what the engines did on labelled data, where some was given.
         kept: files of an earlier export of the same checkpoint that are still in the bundle.
+        thresholds: what everything was held to.
         total_bytes: size of all files of the bundle.
         seconds: how long the export took.
     """
@@ -59,7 +59,10 @@ class ExportReport:
     model_id: str
     manifest_sha256: str
     graphs: tuple[GraphReport, ...]
+    dropped: tuple[Dropped, ...]
+    labelled: tuple[LabelledResult, ...]
     kept: tuple[str, ...]
+    thresholds: Thresholds
     total_bytes: int
     seconds: float
 
@@ -74,23 +77,26 @@ class ExportReport:
             if entry.get("file") in self.kept:
                 entries[kind].setdefault(name, {})[variant] = entry
         for graph in self.graphs:
-            entries[graph.kind].setdefault(graph.name, {})[graph.variant] = {
+            found: dict[str, object] = {
                 "file": graph.file,
                 "bytes": graph.bytes,
                 **asdict(graph.verdict),
+                "kept_float": dict(graph.recipe.keep_float),
             }
+            if graph.variant == "int8":
+                found["method"] = graph.recipe.method
+            labelled = self._labelled(graph)
+            if labelled:
+                found["labelled"] = labelled
+            entries[graph.kind].setdefault(graph.name, {})[graph.variant] = found
         return {
             "model_id": self.model_id,
             "manifest_sha256": self.manifest_sha256,
             "machine": {"cpu": cpu_model(), "processors": cpu_count()},
             "seconds": round(self.seconds, 2),
             "total_bytes": self.total_bytes,
-            "gate": {
-                "max_fp32_deviation": MAX_FP32_DEVIATION,
-                "decided_margin": DECIDED_MARGIN,
-                "max_changed_labels": MAX_CHANGED_LABELS,
-                "max_int8_stem_error": MAX_INT8_STEM_ERROR,
-            },
+            "gate": self.thresholds.to_json(),
+            "dropped": [asdict(dropped) for dropped in self.dropped],
             **entries,
         }
 
@@ -98,8 +104,22 @@ class ExportReport:
         """Returns the text of ``report.json``."""
         return (json.dumps(self.to_json(earlier), indent=2, sort_keys=True) + "\n").encode()
 
+    def _labelled(self, graph: GraphReport) -> dict[str, dict[str, float]]:
+        if graph.kind != ENGINES:
+            return {}
+        return {
+            result.dataset: {
+                "n": result.n,
+                "accuracy": result.accuracy,
+                "uar": result.uar,
+                "ece": result.ece,
+            }
+            for result in self.labelled
+            if (result.subset, result.variant) == (graph.name, graph.variant)
+        }
 
-def _entries(report: Mapping[str, object] | None) -> list[tuple[str, str, str, dict[str, object]]]:
+
+def _entries(report: Mapping[str, object] | None) -> Sequence[tuple[str, str, str, dict[str, object]]]:
     """Returns (kind, name, variant, entry) of a report, skipping whatever does not look like one."""
     found: list[tuple[str, str, str, dict[str, object]]] = []
     for kind in (STEMS, ENGINES):

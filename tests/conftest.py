@@ -20,6 +20,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the tiny checkpoint in all variants; tests that change it copy it."""
+    from edgeemo.export import VARIANTS, export_bundle
+
+    checkpoint = Path(__file__).parent / "data" / "tiny_checkpoint"
+    return export_bundle(checkpoint, tmp_path_factory.mktemp("tiny") / "bundle", variants=VARIANTS).bundle
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the project; the test skips where it is absent."""
     data = SHARED / "data"

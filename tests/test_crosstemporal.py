@@ -15,7 +15,7 @@ from tiny_trunks import CLASSES, LENGTHS, WIDTHS, tiny_trunk, windows  # noqa: E
 
 from edgeemo.errors import TrainingError  # noqa: E402
 from edgeemo.export.graph import bind_weights, bytes_from_model, fold_graph  # noqa: E402
-from edgeemo.export.quantize import quantize_engine  # noqa: E402
+from edgeemo.export.variants.dynamic import quantize_products  # noqa: E402
 from edgeemo.runtimes import OrtRunner  # noqa: E402
 from edgeemo.training.checkpoints.trace import graph_from_trunk, weights_from_module  # noqa: E402
 from edgeemo.training.trunks import build_trunk  # noqa: E402
@@ -139,7 +139,7 @@ def test_frames_survive_eight_bits() -> None:
     torch.manual_seed(0)
     trunk = build_trunk("crosstemporal", {"audio": 5}, {"audio": 6}, CLASSES, channels=(96,)).eval()
     weights = weights_from_module(trunk, "trunk")
-    engine = quantize_engine(fold_graph(bind_weights(graph_from_trunk(trunk, ("audio",)), weights)))
+    engine = quantize_products(fold_graph(bind_weights(graph_from_trunk(trunk, ("audio",)), weights)))
     features, masks = windows("audio")
     with torch.no_grad():
         expected = trunk.answer(features, masks)

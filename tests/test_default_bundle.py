@@ -10,7 +10,7 @@ import pytest
 
 from edgeemo.bundle import Bundle
 from edgeemo.export import Checkpoint, export_bundle
-from edgeemo.export.exporter import provenance_of
+from edgeemo.export.provenance import provenance_of
 from edgeemo.modality import all_subsets, subset_members
 from edgeemo.runtimes import OrtRunner
 
@@ -30,7 +30,7 @@ def test_it_is_whole_and_comes_from_the_committed_checkpoint() -> None:
     manifest = bundle.manifest
     assert tuple(manifest.engines) == all_subsets(("audio", "video", "text"))
     for variants in (*manifest.engines.values(), *manifest.stems.values()):
-        assert set(variants) == {"fp32", "int8"}
+        assert set(variants) == {"int8", "fp16"}
     for name, digest in manifest.provenance.checkpoint.items():
         assert hashlib.sha256((CHECKPOINT / name).read_bytes()).hexdigest() == digest, name
     assert manifest.licence.non_commercial

@@ -22,6 +22,7 @@ from edgeemo.export.variants.static import (
     quantizable_nodes,
     quantize_for_cpu,
     quantize_for_tensorrt,
+    spread_ranges,
 )
 from edgeemo.runtimes import OrtRunner
 
@@ -104,3 +105,13 @@ def test_nothing_to_quantize_changes_nothing() -> None:
     model = convolution_stem()
     assert quantize_for_cpu(model, {}, [], "x") is model
     assert quantize_for_tensorrt(model, {}, [], "x") is model
+
+
+def test_values_that_passes_made_have_the_range_of_what_they_are_named_after() -> None:
+    model = convolution_stem()
+    for node in model.graph.node:
+        if node.name == "conv1":
+            node.input[0] = "r0.rows.2"
+    model.graph.node.add(op_type="Identity", name="rows", input=["r0"], output=["r0.rows.2"])
+    found = spread_ranges(model, {"r0": (0.0, 2.0), "c1": (-1.0, 1.0)})
+    assert found == {"r0": (0.0, 2.0), "c1": (-1.0, 1.0), "r0.rows.2": (0.0, 2.0)}

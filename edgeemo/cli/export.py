@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeemo.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from edgeemo.export import GraphReport
+    from edgeemo.bundle import Bundle
+    from edgeemo.export import ExportReport, GraphReport, LabelledResult
+
+VARIANTS_HELP = "fp32, int8 (CPUs), fp16 and int8-trt (GPUs)"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -24,40 +30,144 @@ def add_parser(subparsers: Any) -> None:
         help="make only this engine, such as audio+video; repeatable. Others of the same checkpoint stay",
     )
     parser.add_argument(
-        "--variant", action="append", metavar="V", help="make only this variant: fp32, int8; repeatable"
+        "--variant",
+        action="append",
+        metavar="V",
+        help=f"make this variant: {VARIANTS_HELP}; repeatable (default: int8 and fp16)",
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="labelled data to judge every variant on (a data set, or a folder of them); repeatable",
+    )
+    parser.add_argument("--split", default="dev", help="of the labelled data: dev (default), test, train")
+    choices = parser.add_mutually_exclusive_group()
+    choices.add_argument(
+        "--tune",
+        action="store_true",
+        help="measure here which operators stay float and which variants pay; kept as the bundle's recipe",
+    )
+    choices.add_argument("--recipe", metavar="FILE", help="obey the choices of this recipe, measure nothing")
+    parser.add_argument(
+        "--allow-drop",
+        action="append",
+        default=[],
+        metavar="S",
+        help="go on where this subset fails: its failing variants are left out; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports and prints what came out."""
-    from edgeemo.export import VARIANTS, export_bundle
+    from edgeemo.export import DEFAULT_VARIANTS, export_bundle, read_recipe
 
     with progress_bar("exporting") as advance:
         report = export_bundle(
             args.checkpoint,
             args.out,
             subsets=args.subset,
-            variants=args.variant or VARIANTS,
+            variants=args.variant or DEFAULT_VARIANTS,
+            recipe=read_recipe(args.recipe) if args.recipe else None,
+            tune=args.tune,
+            allow_drop=args.allow_drop,
+            measure=partial(_measure, args.data, args.split) if args.data else None,
             progress=lambda done, steps, what: advance(done, steps),
         )
     if args.json:
         print(json.dumps({"bundle": str(report.bundle), **report.to_json()}, indent=1))
-        return 0
+    else:
+        print("\n".join(_lines(report)))
+    return 0
+
+
+def _measure(
+    folders: Sequence[Path], split: str, bundle: Bundle, variants: Sequence[str]
+) -> list[LabelledResult]:
+    """Returns accuracy, UAR and calibration error of every engine that the data can serve."""
+    from edgeemo.errors import InputError, SubsetError
+    from edgeemo.evaluation import evaluate
+    from edgeemo.export import LabelledResult
+
+    found = []
+    for data in _data_sets(folders, bundle):
+        for variant in variants:
+            try:
+                evaluation = evaluate(bundle, data, split, variant=variant)
+            except (InputError, SubsetError):
+                continue  # no engine, or not in this variant, for what this data serves
+            found += [
+                LabelledResult(
+                    dataset=f"{evaluation.dataset} {evaluation.split}",
+                    subset=result.subset,
+                    variant=result.variant,
+                    n=result.metrics.n,
+                    accuracy=result.metrics.accuracy,
+                    uar=result.metrics.uar,
+                    ece=result.metrics.ece,
+                )
+                for result in evaluation.results
+            ]
+    return found
+
+
+def _data_sets(folders: Sequence[Path], bundle: Bundle) -> list[Path]:
+    """Returns the data sets in the folders given: each itself one, or a folder of some."""
+    from edgeemo.errors import DatasetError
+    from edgeemo.evaluation.layout import layout_of
+
+    found: list[Path] = []
+    for folder in folders:
+        try:
+            layout_of(folder, bundle.manifest)
+        except DatasetError:
+            inner = [place for place in _inner_folders(folder) if _is_data_set(place, bundle)]
+            if not inner:
+                raise
+            found += inner
+        else:
+            found.append(folder)
+    return found
+
+
+def _inner_folders(folder: Path) -> list[Path]:
+    return sorted(place for place in folder.iterdir() if place.is_dir()) if folder.is_dir() else []
+
+
+def _is_data_set(folder: Path, bundle: Bundle) -> bool:
+    from edgeemo.errors import DatasetError
+    from edgeemo.evaluation.layout import layout_of
+
+    try:
+        layout_of(folder, bundle.manifest)
+    except DatasetError:
+        return False
+    return True
+
+
+def _lines(report: ExportReport) -> list[str]:
     width = max(len(graph.name) for graph in report.graphs) + 1
-    print(f"{'':<{width + 7}}variant       kB   deviation   labels changed      ms")
-    for graph in report.graphs:
-        print(_line(graph, width))
+    lines = [f"{'':<{width + 7}}variant        kB   deviation   labels changed      ms"]
+    lines += [_line(graph, width) for graph in report.graphs]
+    lines += [f"left out: {dropped.name} ({dropped.variant}): {dropped.reason}" for dropped in report.dropped]
+    lines += [
+        f"{result.dataset}: {result.subset} ({result.variant}) accuracy {result.accuracy:.1%}, "
+        f"UAR {result.uar:.1%}, calibration error {result.ece:.3f}, n = {result.n}"
+        for result in report.labelled
+    ]
     kept = f", {len(report.kept)} files kept" if report.kept else ""
     size = f"{report.total_bytes / 1e6:.1f} MB"
-    print(f"{report.bundle}: {report.model_id}, {size} in {report.seconds:.1f} s{kept}")
-    return 0
+    lines.append(f"{report.bundle}: {report.model_id}, {size} in {report.seconds:.1f} s{kept}")
+    return lines
 
 
 def _line(graph: GraphReport, width: int) -> str:
     verdict = graph.verdict
     labels = "-" if verdict.changed is None else f"{verdict.changed:.1%} of {verdict.decided}"
+    kept = f"  {len(graph.recipe.keep_float)} operators float" if graph.recipe.keep_float else ""
     return (
-        f"{graph.kind.removesuffix('s'):<7}{graph.name:<{width}}{graph.variant:<8}{graph.bytes / 1e3:8.1f}"
-        f"   {verdict.deviation:9.1e}   {labels:>14}  {verdict.latency_ms:6.3f}"
+        f"{graph.kind.removesuffix('s'):<7}{graph.name:<{width}}{graph.variant:<9}{graph.bytes / 1e3:7.1f}"
+        f"   {verdict.deviation:9.1e}   {labels:>14}  {verdict.latency_ms:6.3f}{kept}"
     )

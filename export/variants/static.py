@@ -18,6 +18,7 @@ from edgeemo.export.variants.dynamic import is_constant_product
 
 try:
     import onnx
+    from onnx import helper
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -57,6 +58,7 @@ def quantize_for_cpu(
     """
     if not nodes:
         return model
+    ranges = spread_ranges(model, ranges)
     outputs = {name for node in model.graph.node if node.name in nodes for name in node.output}
     bounds = [n.name for n in model.graph.node if n.op_type == "Relu" and n.input[0] in outputs]
     needed = [
@@ -76,9 +78,27 @@ def quantize_for_tensorrt(
     """
     if not nodes:
         return model
+    ranges = spread_ranges(model, ranges)
     needed = [node.input[0] for node in model.graph.node if node.name in nodes]
     _require_ranges(ranges, needed, what)
     return _insert_pairs(model, ranges, nodes, QuantType.QInt8, _TENSORRT)
+
+
+def spread_ranges(model: onnx.ModelProto, ranges: Ranges) -> dict[str, tuple[float, float]]:
+    """Returns ``ranges`` with those of values that graph passes made of known ones added.
+
+    Ranges are measured on the graph before its passes. A pass that hands the same numbers on in another
+    shape, or a part of them, names its value after the old one: ``linear.rows`` after ``linear``.
+    """
+    found = dict(ranges)
+    for node in model.graph.node:
+        for name in node.output:
+            known = name
+            while known not in found and "." in known:
+                known = known.rpartition(".")[0]
+            if known in found:
+                found.setdefault(name, found[known])
+    return found
 
 
 def quantizable_convolutions(model: onnx.ModelProto) -> list[str]:
@@ -119,7 +139,7 @@ def _insert_pairs(
 ) -> onnx.ModelProto:
     data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(
-        onnx.shape_inference.infer_shapes(copy_model(model)),
+        _typed(model),
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
@@ -132,6 +152,18 @@ def _insert_pairs(
     )
     quantizer.quantize_model()
     return clean_graph(sort_nodes(quantizer.model.model))
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a copy that says of each value what type it has; behind contrib operators it is float."""
+    typed = onnx.shape_inference.infer_shapes(copy_model(model))
+    graph = typed.graph
+    known = {value.name for value in (*graph.value_info, *graph.input, *graph.output)}
+    for node in graph.node:
+        for name in node.output:
+            if name and name not in known:
+                graph.value_info.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    return typed
 
 
 def _require_ranges(ranges: Ranges, needed: list[str], what: str) -> None:

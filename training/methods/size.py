@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeemo.export.graph import bind_weights, bytes_from_model, fold_graph, load_graph
-from edgeemo.export.quantize import quantize_engine
+from edgeemo.export.variants.dynamic import quantize_products
 from edgeemo.modality import subset_members
 from edgeemo.training.checkpoints.trace import graph_from_trunk, weights_from_module
 from edgeemo.training.config import MethodConfig
@@ -87,7 +87,7 @@ def _engine_bytes(model: nn.Module, subset: str) -> tuple[bytes, bytes]:
         path.write_bytes(traced.SerializeToString())
         graph = load_graph(path)
     plain = fold_graph(bind_weights(graph, merged_weights(model, subset)))
-    return bytes_from_model(plain), bytes_from_model(quantize_engine(plain))
+    return bytes_from_model(plain), bytes_from_model(quantize_products(plain))
 
 
 def merged_weights(model: nn.Module, subset: str) -> dict[str, NDArray[np.float32]]:
