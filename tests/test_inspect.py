@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -275,3 +277,17 @@ def test_numbers_are_read_as_the_onnx_package_reads_them(kind: type, raw: bool) 
     found = initializers_of(proto.SerializeToString())["w"]
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array)
+
+
+def test_a_device_needs_numpy_alone(bundle: Bundle) -> None:
+    """No onnx, no onnxruntime: they are as good as absent in this process."""
+    program = (
+        "import sys; sys.modules.update(onnx=None, onnxruntime=None, onnxscript=None)\n"
+        "from edgeemo.cli.main import main\n"
+        f"path = {str(bundle.path)!r}\n"
+        "for words in ([path], [path, '--engine', 'audio'], ['--diff', path, path]):\n"
+        "    assert main(['inspect', *words]) == 0\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "no difference" in done.stdout
