@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 CORPUS_SHARES: dict[str, tuple[float, ...]] = {
     "audio": (0.4, 0.4, 0.2),
     "video": (1.0,),
-    "text": (0.7, 0.2, 0.1),
+    "text": (0.5, 0.35, 0.15),
 }
 SMOOTHING = 0.05
 _SHORTEST_VOICE = 5  # positions, half a second
