@@ -108,17 +108,24 @@ def test_conv1d_layers_that_store_their_weight_the_other_way_round(tmp_path: Pat
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_head_that_was_trained_whole_takes_the_place_of_the_bases(tmp_path: Path, exporter: str) -> None:
-    base = export(tiny_bert(labels=3), tmp_path / "base.onnx", exporter, "logits")
-    words: dict[str, Any] = {
-        "task_type": "SEQ_CLS",
-        "target_modules": ["query"],
-        "modules_to_save": ["classifier"],
-    }
-    expected = adapted(tiny_bert(labels=3), tmp_path / "adapter", "logits", **words)
+@pytest.mark.parametrize(("head", "fresh"), [("sequence", False), ("token", True)])
+def test_a_head_that_was_trained_whole_takes_the_place_of_the_bases(
+    tmp_path: Path, exporter: str, head: str, fresh: bool
+) -> None:
+    """A fresh head has a bias of zeros, which exporters leave out of the graph, or store once for all."""
+    model = tiny_bert(head)
+    if fresh:
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.zeros_(parameter)
+    base = export(model, tmp_path / "base.onnx", exporter, "logits")
+    words: dict[str, Any] = {"task_type": "SEQ_CLS", "target_modules": ["query"]}
+    expected = adapted(model, tmp_path / "adapter", "logits", **words, modules_to_save=["classifier"])
     report = merge_peft(base, tmp_path / "adapter", tmp_path / "merged.onnx")
     check(tmp_path / "merged.onnx", base, expected)
-    assert [entry.rank for entry in report.weights] == [4, 4, 0, 0]
+    assert sorted(entry.rank for entry in report.weights) == [0, 0, 4, 4]
+    used = {name for node in onnx.load(tmp_path / "merged.onnx").graph.node for name in node.input}
+    assert not [name for name in used if name.endswith("classifier.bias")]
 
 
 @pytest.mark.parametrize("exporter", ["names", "folded"])

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from new_adapters import new_adapter
 
 from edgeemo.cli.demo import RECORDING
+from edgeemo.export import export_bundle
 
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLES = sorted(path.name for path in (PROJECT / "samples").glob("*.py"))
@@ -58,6 +60,21 @@ def test_exporting(tmp_path: Path) -> None:
     assert re.search(r"^audio\+text +int8 +[\d.]+ kB$", output, re.MULTILINE)
 
 
+def test_a_new_adapter_for_a_running_session(tmp_path: Path) -> None:
+    checkpoint = PROJECT / "samples" / "checkpoints" / "live"
+    export_bundle(checkpoint, tmp_path / "bundle", subsets=["text"], variants=["int8"])
+    adapter = new_adapter(tmp_path / "adapter", "text", base=checkpoint)
+    words = [str(tmp_path / "bundle"), str(checkpoint), f"text={adapter}", "--undo"]
+    output = run_sample("update_adapter.py", *words)
+    before, after, again = re.findall(
+        r"^[\d.]+ s: (\w+ [\d.]+) from text\.int8, bundle \w{12}$", output, re.M
+    )
+    assert before == again != after
+    assert re.search(r"^text made anew in [\d.]+ s, judged by the unmerged network$", output, re.M)
+    assert output.count("reloaded: ") == 2
+    assert re.search(r"^the last exchange took 0\.\d{3} ms$", output, re.M)
+
+
 def test_a_network_of_your_own(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs torch")
     output = run_sample("custom_network.py", str(tmp_path / "bundle"))
@@ -73,3 +90,13 @@ def test_the_readme_shows_what_happens() -> None:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert [line.rstrip() for line in done.stdout.splitlines()] == expected.splitlines()
+
+
+def test_the_readmes_adapter_is_merged(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="needs peft")
+    text = (PROJECT / "README.md").read_text(encoding="utf8")
+    (shown,) = re.findall(r"<!-- run with peft -->\n```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL)
+    command = [sys.executable, "-c", shown[0]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == shown[1]

@@ -49,9 +49,14 @@ def randomized(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def tiny_bert(*, labels: int = 0) -> nn.Module:
-    """A BERT of two layers of width 24, with a head where ``labels`` says so."""
-    from transformers import BertConfig, BertForSequenceClassification, BertModel
+def tiny_bert(head: str = "") -> nn.Module:
+    """A BERT of two layers of width 24, with a head for ``"sequence"`` or ``"token"`` labels where asked."""
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        BertForTokenClassification,
+        BertModel,
+    )
 
     torch.manual_seed(0)
     config = BertConfig(
@@ -61,11 +66,12 @@ def tiny_bert(*, labels: int = 0) -> nn.Module:
         num_attention_heads=2,
         intermediate_size=40,
         max_position_embeddings=16,
-        num_labels=labels or 2,
+        num_labels=3,
     )
-    return randomized(
-        BertForSequenceClassification(config) if labels else BertModel(config, add_pooling_layer=False)
-    )
+    if head:
+        kinds = {"sequence": BertForSequenceClassification, "token": BertForTokenClassification}
+        return randomized(kinds[head](config))
+    return randomized(BertModel(config, add_pooling_layer=False))
 
 
 def tiny_gpt2() -> nn.Module:

@@ -22,7 +22,13 @@ try:
     from onnx import numpy_helper
 
     from edgeemo.export.foreign.load import MAX_BYTES, load_plain_model
-    from edgeemo.export.foreign.rewire import replace_parameter, replace_weight, take_away_unused
+    from edgeemo.export.foreign.rewire import (
+        insert_nodes,
+        replace_bias,
+        replace_parameter,
+        replace_weight,
+        take_away_unused,
+    )
     from edgeemo.export.products import Site, Sites, find_sites
 except ImportError as reason:
     raise MissingDependencyError(
@@ -43,7 +49,7 @@ class MergedWeight:
         module: its name in the graph.
         tensor: the initializer of the model that was given.
         found_by: ``"name"`` of the initializer or ``"scope"`` of its product.
-        stored: ``"out, in"`` or ``"in, out"``, as the graph uses it.
+        stored: ``"out, in"`` or ``"in, out"``, as the graph uses it, for the weight of a linear layer.
         rank: r; 0 where the adapter brings the whole weight.
         scale: alpha / r, or alpha / sqrt(r); 0 where the adapter brings the whole weight.
         change: largest change of an element.
@@ -147,26 +153,32 @@ def _merge(
         done.append(_merged_weight(site, base, merged, halves.rank, halves.scale))
         if progress is not None:
             progress(len(done), total)
+    more = []
     for name, tensor in peft.saved.items():
         if name not in names:
             continue
         whole = np.asarray(tensor, dtype=np.float32)
         module, _, parameter = names[name].rpartition(".")
-        site_of = sites.found.get(module) if parameter == "weight" else None
-        if site_of is not None:
-            base = _array(arrays[site_of.tensor])
-            whole = np.ascontiguousarray(whole.T) if site_of.transposed else whole
+        layer = sites.found.get(module)
+        if layer is not None and parameter == "weight":
+            base = _array(arrays[layer.tensor])
+            whole = np.ascontiguousarray(whole.T) if layer.transposed else whole
             _check_shape(peft.where, name, whole, base)
-            replace_weight(graph, site_of, whole)
-            done.append(_merged_weight(site_of, base, whole, 0, 0.0))
+            replace_weight(graph, layer, whole)
+            done.append(_merged_weight(layer, base, whole, 0, 0.0))
+        elif layer is not None and parameter == "bias":
+            change, nodes = replace_bias(graph, layer, whole)
+            more += nodes
+            done.append(MergedWeight(names[name], names[name], layer.found_by, "out", 0, 0.0, change))
         else:
             base = _array(arrays[names[name]])
             _check_shape(peft.where, name, whole, base)
             replace_parameter(graph, names[name], module, whole)
             change = float(np.abs(whole - base).max(initial=0.0))
-            done.append(MergedWeight(module, names[name], "name", "as is", 0, 0.0, change))
+            done.append(MergedWeight(names[name], names[name], "name", "as is", 0, 0.0, change))
         if progress is not None:
             progress(len(done), total)
+    insert_nodes(graph, more)
     return tuple(done)
 
 

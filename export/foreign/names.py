@@ -73,7 +73,8 @@ def resolve_names(
     for name, (module, _, parameter) in saved.items():
         place = renamed(module, change)
         names[name] = f"{place}.{parameter}"
-        if names[name] not in parameters and (parameter != "weight" or place not in sites.found):
+        of_layer = parameter in ("weight", "bias") and place in sites.found
+        if names[name] not in parameters and not of_layer:
             missing.append(name)
     wrong = sorted(set(skip) - set(missing))
     if wrong:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edgeemo.errors import CheckpointError
 from edgeemo.export.products import Site, scope_of
@@ -35,8 +37,90 @@ def replace_weight(model: onnx.ModelProto, site: Site, array: NDArray[np.float32
         graph.node[product.node].input[product.slot] = name
 
 
+def replace_bias(
+    model: onnx.ModelProto, site: Site, array: NDArray[np.float32]
+) -> tuple[float, list[tuple[int, onnx.NodeProto]]]:
+    """Gives the products of ``site`` a bias of their own (changes ``model``).
+
+    Exporters leave a bias of zeros out and store equal ones once, so the old one may be nowhere, or shared.
+
+    Args:
+        model: the model that ``site`` was found in.
+        site: a linear layer.
+        array: (out,).
+
+    Returns:
+        The largest change of an element, and nodes to put behind those at the given positions.
+
+    Raises:
+        CheckpointError: nothing says whether a constant that is added to a product is its bias.
+    """
+    graph = model.graph
+    name = f"{site.module}.bias.merged"
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Identity" and node.input[0] in tensors:
+            tensors[node.output[0]] = tensors[node.input[0]]
+    change = 0.0
+    more: list[tuple[int, onnx.NodeProto]] = []
+    for product in site.products:
+        node = graph.node[product.node]
+        old = np.zeros_like(array)
+        if node.op_type == "Gemm":
+            if len(node.input) > 2 and node.input[2] in tensors:
+                old = numpy_helper.to_array(tensors[node.input[2]])
+            del node.input[2:]
+            node.input.append(name)
+            for attribute in node.attribute:
+                if attribute.name == "beta":
+                    attribute.f = 1.0
+        elif (place := _bias_of(graph, node, tensors, site.module)) is not None:
+            adder, slot = place
+            old = numpy_helper.to_array(tensors[adder.input[slot]])
+            adder.input[slot] = name
+        else:
+            inner = f"{node.output[0]}.without_bias"
+            more.append((product.node, helper.make_node("Add", [inner, name], [node.output[0]], name=name)))
+            node.output[0] = inner
+        if old.size not in (array.size, 1):
+            raise CheckpointError(
+                f"the adapter brings a bias of shape {list(array.shape)} for {site.module!r}, where the "
+                f"graph adds {list(old.shape)}; is this the base that the adapter was trained over?"
+            )
+        change = max(change, float(np.abs(array - old.reshape(-1)).max(initial=0.0)))
+    graph.initializer.append(numpy_helper.from_array(array, name))
+    return change, more
+
+
+def insert_nodes(model: onnx.ModelProto, nodes: list[tuple[int, onnx.NodeProto]]) -> None:
+    """Puts each of ``nodes`` behind the node that stands at its position (changes ``model``)."""
+    for position, node in sorted(nodes, key=lambda entry: entry[0], reverse=True):
+        model.graph.node.insert(position + 1, node)
+
+
+def _bias_of(
+    graph: onnx.GraphProto, product: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto], module: str
+) -> tuple[onnx.NodeProto, int] | None:
+    """Returns the Add of a MatMul's bias and which of its inputs that is; None where there is none."""
+    for node in graph.node:
+        if node.op_type != "Add" or product.output[0] not in node.input:
+            continue
+        slot = 1 if node.input[0] == product.output[0] else 0
+        other = tensors.get(node.input[slot])
+        if other is None or len(other.dims) > 1:
+            continue
+        if scope_of(node) == module or node.input[slot] == f"{module}.bias":
+            return node, slot
+        if not scope_of(node):
+            raise CheckpointError(
+                f"the adapter brings a bias for {module!r}, and nothing says whether {node.input[slot]!r}, "
+                f"which {node.name!r} adds to its product, is the old one; export the model with names kept"
+            )
+    return None
+
+
 def replace_parameter(model: onnx.ModelProto, name: str, module: str, array: NDArray[np.float32]) -> None:
-    """Gives a parameter that is no linear layer's weight, such as a bias, other numbers (changes ``model``).
+    """Gives a parameter that is no linear layer's, such as a norm's, other numbers (changes ``model``).
 
     Raises:
         CheckpointError: other modules use the same initializer.
