@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accuracy, engines, footprint, hop, memory, robustness, startup
+from benchmarks import accuracy, engines, footprint, hop, memory, robustness, startup, update
 from benchmarks.report import RESULTS, Report, write_report
 from edgeemo.bundle import Bundle
 from edgeemo.session.session import DEFAULT_BUNDLE
 
-NAMES = ("engines", "footprint", "hop", "memory", "startup", "accuracy", "robustness")
+NAMES = ("engines", "footprint", "hop", "memory", "startup", "update", "accuracy", "robustness")
 WITH_DATA = {"accuracy", "robustness"}
 
 
@@ -41,6 +41,7 @@ def main() -> int:
         "hop": lambda: hop.measure(bundle, hops=300 // scale),
         "memory": lambda: memory.measure(bundle),
         "startup": lambda: startup.measure(bundle, rounds=max(3, 15 // scale)),
+        "update": lambda: update.measure(rounds=max(1, 5 // scale), hops=max(4, 60 // scale)),
         "accuracy": lambda: accuracy.measure(bundle, args.data),
         "robustness": lambda: robustness.measure(bundle, args.data),
     }

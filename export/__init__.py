@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgeemo.export.labelled import LabelledResult
     from edgeemo.export.recipe import Recipe, read_recipe
     from edgeemo.export.report import ExportReport, GraphReport
+    from edgeemo.export.update import UpdateReport, update_bundle
     from edgeemo.export.variants.make import DEFAULT_VARIANTS, VARIANTS
 
 _HOMES = {
@@ -26,9 +27,11 @@ _HOMES = {
     "LabelledResult": "edgeemo.export.labelled",
     "MergeReport": "edgeemo.export.foreign.merge",
     "Recipe": "edgeemo.export.recipe",
+    "UpdateReport": "edgeemo.export.update",
     "export_bundle": "edgeemo.export.exporter",
     "merge_peft": "edgeemo.export.foreign.merge",
     "read_recipe": "edgeemo.export.recipe",
+    "update_bundle": "edgeemo.export.update",
 }
 
 __all__ = [
@@ -40,9 +43,11 @@ __all__ = [
     "LabelledResult",
     "MergeReport",
     "Recipe",
+    "UpdateReport",
     "export_bundle",
     "merge_peft",
     "read_recipe",
+    "update_bundle",
 ]
 
 

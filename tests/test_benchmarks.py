@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from live_like import write_live_like
 
-from benchmarks import accuracy, engines, footprint, hop, memory
+from benchmarks import accuracy, engines, footprint, hop, memory, update
 from benchmarks.readme import README, figures_from_results
 from benchmarks.report import Report, Table, write_report
 from edgeemo.bundle import Bundle
@@ -75,6 +75,17 @@ def test_a_hop_is_taken_apart(bundle: Bundle) -> None:
         assert found["hop"]["mean_ms"] == pytest.approx(
             found["detection"]["mean_ms"] + found["hop without detection"]["mean_ms"], abs=1e-3
         )
+
+
+def test_a_session_is_watched_while_its_bundle_is_updated() -> None:
+    report = update.measure(rounds=1, hops=8)
+    times, session = report.tables
+    assert [row[0] for row in times.rows][-1] == "`audio+video+text`"
+    assert report.figures["session"]["lost"] == 0
+    assert report.figures["session"]["failed"] == 0
+    assert report.figures["session"]["hops"] >= 8
+    assert report.figures["session"]["reloads"] >= 1
+    assert session.rows[1] == ("readings lost", "0")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: smaps_rollup")

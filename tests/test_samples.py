@@ -66,13 +66,12 @@ def test_a_new_adapter_for_a_running_session(tmp_path: Path) -> None:
     adapter = new_adapter(tmp_path / "adapter", "text", base=checkpoint)
     words = [str(tmp_path / "bundle"), str(checkpoint), f"text={adapter}", "--undo"]
     output = run_sample("update_adapter.py", *words)
-    before, after, again = re.findall(
-        r"^[\d.]+ s: (\w+ [\d.]+) from text\.int8, bundle \w{12}$", output, re.M
-    )
+    lines = re.findall(r"^[\d.]+ s: \w+ [\d.]+ from text\.int8, bundle (\w{12})$", output, re.MULTILINE)
+    before, after, again = lines
     assert before == again != after
-    assert re.search(r"^text made anew in [\d.]+ s, judged by the unmerged network$", output, re.M)
+    assert re.search(r"^text made anew in [\d.]+ s, judged by the unmerged network$", output, re.MULTILINE)
     assert output.count("reloaded: ") == 2
-    assert re.search(r"^the last exchange took 0\.\d{3} ms$", output, re.M)
+    assert re.search(r"^the last exchange took 0\.\d{3} ms$", output, re.MULTILINE)
 
 
 def test_a_network_of_your_own(tmp_path: Path) -> None:

@@ -13,7 +13,19 @@ from collections.abc import Sequence
 from edgeemo import __version__
 from edgeemo.errors import EdgeEmoError, SubsetError
 
-COMMANDS = ("demo", "run", "devices", "export", "merge", "inspect", "eval", "bench", "train")
+COMMANDS = (
+    "demo",
+    "run",
+    "devices",
+    "export",
+    "update",
+    "rollback",
+    "merge",
+    "inspect",
+    "eval",
+    "bench",
+    "train",
+)
 """In the order of ``--help``; each is a module here with ``add_parser(subparsers)`` and ``run(args)``."""
 
 FAILED, USAGE = 1, 2

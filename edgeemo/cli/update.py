@@ -1,0 +1,90 @@
+"""``edgeemo update``: new adapters for an installed bundle, merged on the device without torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from edgeemo.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from edgeemo.export.update import UpdateReport
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the command to the parser."""
+    parser = subparsers.add_parser("update", help="merge new adapters into an installed bundle")
+    parser.add_argument(
+        "bundle",
+        metavar="BUNDLE",
+        help="folder of the bundle; one in a read-only place is copied to your data folder first",
+    )
+    parser.add_argument(
+        "--base", metavar="CHECKPOINT", required=True, help="the checkpoint that the bundle was made from"
+    )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        type=_adapter,
+        required=True,
+        metavar="SUBSET=DIR",
+        help="new adapter of a subset, such as audio+video=DIR, or of all: common=DIR; repeatable. A "
+        "reference.safetensors in DIR holds the answers that the new engine is judged by",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Updates and prints what was made anew, and where."""
+    from edgeemo.errors import SubsetError
+    from edgeemo.export.update import update_bundle
+
+    adapters = dict(args.adapter)
+    if len(adapters) < len(args.adapter):
+        raise SubsetError("two adapters for one subset; give one folder for each")
+    with progress_bar("updating") as advance:
+        report = update_bundle(
+            args.bundle, args.base, adapters, progress=lambda done, steps, what: advance(done, steps)
+        )
+    if args.json:
+        print(json.dumps(_json(report), indent=1))
+        return 0
+    if report.copied_from is not None:
+        print(f"{report.copied_from} may not be changed; its copy in your data folder was updated:")
+        print(f"{report.bundle}")
+    width = max(len(engine.subset) for engine in report.engines) + 1
+    seconds = {engine.subset: engine for engine in report.engines}
+    print(f"{'':<{width}}variant       kB   deviation   labels changed   judged by")
+    for graph in report.export.graphs:
+        verdict = graph.verdict
+        labels = f"{verdict.changed or 0:.1%} of {verdict.decided}"
+        print(
+            f"{graph.name:<{width}}{graph.variant:<8}{graph.bytes / 1e3:8.1f}   {verdict.deviation:9.1e}"
+            f"   {labels:>14}   {seconds[graph.name].judged_by}, {seconds[graph.name].seconds:.2f} s"
+        )
+    print(
+        f"{len(report.engines)} engines made anew, {len(report.export.kept)} files kept, in "
+        f"{report.export.seconds:.1f} s; back with: edgeemo rollback {report.bundle}"
+    )
+    return 0
+
+
+def _json(report: UpdateReport) -> dict[str, object]:
+    return {
+        "bundle": str(report.bundle),
+        "copied_from": None if report.copied_from is None else str(report.copied_from),
+        "previous_sha256": report.previous_sha256,
+        "updated": [asdict(engine) for engine in report.engines],
+        "kept": list(report.export.kept),
+        **report.export.to_json(),
+    }
+
+
+def _adapter(text: str) -> tuple[str, str]:
+    """Parses ``SUBSET=DIR`` for argparse."""
+    subset, sign, folder = text.partition("=")
+    if not sign or not subset.strip() or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SUBSET=DIR, such as audio+video=adapters/new")
+    return subset.strip(), folder
