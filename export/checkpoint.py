@@ -30,12 +30,14 @@ from edgeemo.bundle.tensors import Array, read_tensors
 from edgeemo.errors import CheckpointError, SubsetError
 from edgeemo.export.adapters import Adapter, merge_adapters, read_adapter
 from edgeemo.export.checks import (
+    check_adapted,
     check_engine_graph,
     check_operators_exist,
     check_reference,
     check_stem_graph,
+    check_weights,
 )
-from edgeemo.export.graph import load_graph, weight_shapes
+from edgeemo.export.graph import load_graph
 from edgeemo.export.peft import check_tensor
 from edgeemo.export.products import transposed_modules
 from edgeemo.modality import parse_subset, subset_members
@@ -162,7 +164,7 @@ class Checkpoint:
         graphs = self.engine_graphs.values() if name == COMMON else [self.engine_graphs[name]]
         turned = transposed_modules(graphs)
         adapter = read_adapter(folder, name, self.files[WEIGHTS], self.weights, transposed=turned)
-        _check_adapted({name: adapter}, self.engine_graphs)
+        check_adapted({name: adapter.pairs}, self.engine_graphs)
         return adapter
 
 
@@ -211,11 +213,11 @@ class _Reader:
             stem_graphs[modality.name] = load_graph(self.touch(graph_file))
             check_operators_exist(stem_graphs[modality.name], graph_file)
             check_stem_graph(stem_graphs[modality.name], graph_file, modality)
-        _check_weights(str(self.folder / WEIGHTS), weights, engine_graphs, stem_graphs)
+        check_weights(str(self.folder / WEIGHTS), weights, engine_graphs, stem_graphs)
         # Only now: a base that lacks a tensor is not the adapters' base either, but that says too little.
         turned = transposed_modules(engine_graphs.values())
         adapters = {key: self._adapter(place, key, weights, turned) for key, place in places.items()}
-        _check_adapted(adapters, engine_graphs)
+        check_adapted({name: adapter.pairs for name, adapter in adapters.items()}, engine_graphs)
         reference = read_tensors(self.touch(REFERENCE), CheckpointError)
         check_reference(str(self.folder / REFERENCE), reference, modalities, engine_graphs, len(labels))
         checkpoint = Checkpoint(
@@ -304,43 +306,3 @@ class _Reader:
 def _as_map(top: Fields, key: str) -> Mapping[str, object]:
     entry = top.fields(key)
     return {name: entry.value(name) for name in entry.names()}
-
-
-def _check_weights(
-    where: str,
-    weights: Mapping[str, NDArray[np.float32]],
-    engine_graphs: Mapping[str, onnx.ModelProto],
-    stem_graphs: Mapping[str, onnx.ModelProto],
-) -> None:
-    """Raises unless every initializer has its weight and every weight an initializer."""
-    used: set[str] = set()
-    graphs = [(f"the graph of {key}", graph) for key, graph in engine_graphs.items()]
-    graphs += [(f"the stem of {key}", graph) for key, graph in stem_graphs.items()]
-    for what, graph in graphs:
-        for name, shape in weight_shapes(graph).items():
-            used.add(name)
-            if name not in weights:
-                raise CheckpointError(
-                    f"{where}: missing tensor {name!r} {list(shape)}, which {what} needs; save graphs and "
-                    "weights of one network together"
-                )
-            check_tensor(f"{where}: {name!r}", weights[name], shape)
-    extra = sorted(set(weights) - used)
-    if extra:
-        raise CheckpointError(
-            f"{where}: extra tensor {extra[0]!r} (of {len(extra)}): no graph of the checkpoint has an "
-            "initializer of that name; save graphs and weights of one network together"
-        )
-
-
-def _check_adapted(adapters: Mapping[str, Adapter], engine_graphs: Mapping[str, onnx.ModelProto]) -> None:
-    """Raises where an adapter changes a module that its graph does not have."""
-    shapes = {key: set(weight_shapes(graph)) for key, graph in engine_graphs.items()}
-    for name, adapter in adapters.items():
-        known = set().union(*shapes.values()) if name == COMMON else shapes[name]
-        extra = sorted(module for module in adapter.pairs if f"{module}.weight" not in known)
-        if extra:
-            raise CheckpointError(
-                f"the adapter {name!r} adapts {extra[0]!r}, which is not in its graph; is it the adapter of "
-                "another subset?"
-            )

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemo.bundle.manifest import ModalitySpec
 from edgeemo.bundle.tensors import Array
 from edgeemo.errors import CheckpointError
-from edgeemo.export.graph import io_shapes
+from edgeemo.export.graph import io_shapes, weight_shapes
+from edgeemo.export.peft import check_tensor
 from edgeemo.modality import subset_members
 
 if TYPE_CHECKING:
     import onnx
 
 MIN_WINDOWS = 256
+_COMMON = "common"
 
 Shapes = Mapping[str, tuple[int | str, ...]]
 
@@ -113,6 +116,10 @@ def check_reference(
         expected[f"logits.{subset}"] = ((*windows, label_count), "float32")
         for name in subset_members(subset) if has_evidence(graph) else ():
             expected[f"evidence.{subset}.{name}"] = ((*windows, label_count), "float32")
+        frames, key = io_shapes(graph.graph.output).get("frame_logits"), f"frame_logits.{subset}"
+        if frames is not None and key in reference:  # checkpoints of before have none
+            rows = min(len(reference[key]), *windows)
+            expected[key] = ((rows, *(int(size) for size in frames[1:])), "float32")
     _compare_names(where, "tensor", set(reference), set(expected))
     for name, (shape, dtype) in expected.items():
         array = reference[name]
@@ -124,6 +131,60 @@ def check_reference(
             raise CheckpointError(f"{where}: {name!r} holds numbers that are not finite")
     if windows[0] < MIN_WINDOWS:
         raise CheckpointError(f"{where}: {windows[0]} windows; expected at least {MIN_WINDOWS}")
+
+
+def check_weights(
+    where: str,
+    weights: Mapping[str, NDArray[np.float32]],
+    engine_graphs: Mapping[str, onnx.ModelProto],
+    stem_graphs: Mapping[str, onnx.ModelProto],
+) -> None:
+    """Raises `CheckpointError` unless every initializer has its weight and every weight an initializer.
+
+    Args:
+        where: the weights' file, for messages.
+        weights: by name.
+        engine_graphs: subset -> graph.
+        stem_graphs: modality -> graph.
+    """
+    used: set[str] = set()
+    graphs = [(f"the graph of {key}", graph) for key, graph in engine_graphs.items()]
+    graphs += [(f"the stem of {key}", graph) for key, graph in stem_graphs.items()]
+    for what, graph in graphs:
+        for name, shape in weight_shapes(graph).items():
+            used.add(name)
+            if name not in weights:
+                raise CheckpointError(
+                    f"{where}: missing tensor {name!r} {list(shape)}, which {what} needs; save graphs and "
+                    "weights of one network together"
+                )
+            check_tensor(f"{where}: {name!r}", weights[name], shape)
+    extra = sorted(set(weights) - used)
+    if extra:
+        raise CheckpointError(
+            f"{where}: extra tensor {extra[0]!r} (of {len(extra)}): no graph of the checkpoint has an "
+            "initializer of that name; save graphs and weights of one network together"
+        )
+
+
+def check_adapted(
+    adapters: Mapping[str, Collection[str]], engine_graphs: Mapping[str, onnx.ModelProto]
+) -> None:
+    """Raises `CheckpointError` where an adapter changes a module that its graph does not have.
+
+    Args:
+        adapters: subset, or ``"common"`` -> the modules that it adapts.
+        engine_graphs: subset -> graph.
+    """
+    shapes = {key: set(weight_shapes(graph)) for key, graph in engine_graphs.items()}
+    for name, modules in adapters.items():
+        known = set().union(*shapes.values()) if name == _COMMON else shapes[name]
+        extra = sorted(module for module in modules if f"{module}.weight" not in known)
+        if extra:
+            raise CheckpointError(
+                f"the adapter {name!r} adapts {extra[0]!r}, which is not in its graph; is it the adapter of "
+                "another subset?"
+            )
 
 
 def _compare(where: str, what: str, found: Shapes, expected: Mapping[str, tuple[int, ...]]) -> None:
