@@ -60,7 +60,7 @@ class Pool:
         length: positions in a window, T.
         align: ``"right"``, the newest position last, or ``"left"``.
         balanced: True where single-modality batches draw labels uniformly, False where samples are
-            drawn as they are and the prior is that of their corpus.
+            drawn as they are and the prior is that of the corpora as they are mixed.
     """
 
     def __init__(
@@ -107,15 +107,19 @@ class Pool:
         return priors
 
     def draw(self, count: int, rng: np.random.Generator) -> Samples:
-        """Returns samples for a batch of this modality alone, with the prior each was drawn under."""
+        """Returns samples for a batch of this modality alone, with the prior of the pool.
+
+        One prior for all corpora: nobody tells a device which corpus a text is from, so what the text
+        itself tells about that belongs into the logits.
+        """
         if self.balanced:
             return self.draw_labels(rng.integers(self.classes, size=count), self.prior, rng)
         group = rng.choice(len(self._groups), size=count, p=self._shares / self._shares.sum())
         row = self._rows(group, np.full(count, self.classes), rng)
         bank = np.array([number for number, _, _ in self._groups])[group]
-        corpus = np.array([corpus for _, corpus, _ in self._groups])[group]
         targets = np.stack([self.banks[b].targets[r] for b, r in zip(bank, row, strict=True)])
-        return Samples(bank, row, targets, np.log(self.corpus_priors)[corpus].astype(np.float32))
+        log_prior = np.broadcast_to(np.log(self.prior).astype(np.float32), targets.shape)
+        return Samples(bank, row, targets, log_prior)
 
     def draw_labels(
         self, labels: NDArray[np.int64], prior: NDArray[np.floating], rng: np.random.Generator
