@@ -208,10 +208,17 @@ def test_foreign_files_stay(bundle: Bundle) -> None:
 
 
 def test_left_overs_of_a_killed_writer_are_collected(bundle: Bundle) -> None:
-    (bundle.path / "graphs" / "audio.fp32.0123456789ab.onnx.tmp").write_text("half")
-    (bundle.path / "graphs" / "audio.fp32.0123456789ab.onnx").write_text("never committed")
+    names = (
+        "graphs/audio.fp32.0123456789ab.onnx",
+        "graphs/weights/int8.0123456789ab.bin",
+        "reference.0123456789ab.safetensors",
+        "recipe.0123456789ab.toml",
+    )
+    left = [bundle.path / f"{name}{ending}" for name in names for ending in ("", ".tmp")]
+    for place in left:
+        place.write_text("half")
     write_bundle(bundle.path, "second")
-    assert not list((bundle.path / "graphs").glob("audio.fp32.0123456789ab*"))
+    assert not [place for place in left if place.exists()]
 
 
 def test_a_planted_link_is_not_written_through(bundle: Bundle, tmp_path: Path) -> None:
