@@ -21,9 +21,9 @@ from live_like import LABELS, MODALITIES, TEXT_SPEC  # noqa: E402
 from tiny_checkpoint import no_ranges  # noqa: E402
 from tiny_trunks import FLAT, randomise_pairs  # noqa: E402
 
-from edgeemo.bundle import Bundle  # noqa: E402
+from edgeemo.bundle import Bundle, bytes_from_tensors, read_tensors  # noqa: E402
 from edgeemo.cli.demo import RECORDING  # noqa: E402
-from edgeemo.errors import CheckpointError  # noqa: E402
+from edgeemo.errors import CheckpointError, GateError  # noqa: E402
 from edgeemo.export import export_bundle  # noqa: E402
 from edgeemo.modality import all_subsets, subset_members  # noqa: E402
 from edgeemo.runtimes import OrtRunner  # noqa: E402
@@ -119,6 +119,9 @@ def test_a_family_goes_from_training_to_readings(kind: str, tmp_path: Path) -> N
     order = CASES[kind][1]
     model = write_family(tmp_path / "checkpoint", kind)
     again = trunk_from_checkpoint(tmp_path / "checkpoint")
+    saved = read_tensors(tmp_path / "checkpoint" / "reference.safetensors")
+    frames = {f"frame_logits.{subset}" for subset in all_subsets(order)}
+    assert frames & set(saved) == (frames if kind == "crosstemporal" else set())
     export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", variants=("fp32",))
     bundle = Bundle.open(tmp_path / "bundle")
 
@@ -151,6 +154,25 @@ def test_a_family_goes_from_training_to_readings(kind: str, tmp_path: Path) -> N
     assert reading.subset == "+".join(order)
     assert sum(reading.probabilities.values()) == pytest.approx(1.0)
     assert tuple(reading.evidence) == order
+
+
+def test_frames_are_gated_with_and_without_a_reference_for_them(tmp_path: Path) -> None:
+    """A checkpoint of before has none: then base and adapters apart say what is right."""
+    folder = tmp_path / "checkpoint"
+    write_family(folder, "crosstemporal")
+    place = folder / "reference.safetensors"
+    saved = {name: np.array(array) for name, array in read_tensors(place).items()}
+    frames = saved.pop("frame_logits.audio")
+    place.write_bytes(bytes_from_tensors(saved))
+    report = export_bundle(folder, tmp_path / "before", subsets=["audio"], variants=["fp32", "int8", "fp16"])
+    assert [graph.verdict.changed_frames for graph in report.graphs if graph.kind == "engines"] == [0, 0, 0]
+    frames[:, :, 0] += 1.0
+    place.write_bytes(bytes_from_tensors({**saved, "frame_logits.audio": frames}))
+    with pytest.raises(GateError, match=r"the engine audio \(fp32\) .* deviates"):
+        export_bundle(folder, tmp_path / "wrong", subsets=["audio"], variants=["fp32"])
+    place.write_bytes(bytes_from_tensors({**saved, "frame_logits.audio": frames[:, 1:]}))
+    with pytest.raises(CheckpointError, match=r"'frame_logits\.audio' is float32"):
+        export_bundle(folder, tmp_path / "short", subsets=["audio"], variants=["fp32"])
 
 
 def test_a_checkpoint_that_no_family_fits_is_refused_with_the_choices(tmp_path: Path) -> None:

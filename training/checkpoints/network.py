@@ -12,13 +12,14 @@ from torch import Tensor
 
 from edgeemo.modality import subset_members
 from edgeemo.training.checkpoints.description import Array, Windows
-from edgeemo.training.checkpoints.trace import graph_from_trunk, weights_from_module
+from edgeemo.training.checkpoints.trace import graph_from_trunk, is_temporal, weights_from_module
 from edgeemo.training.lowrank import COMMON, AdaptedTrunk, peft_config, peft_state
 
 if TYPE_CHECKING:
     import onnx
 
 PREFIX = "trunk"
+FRAME_WINDOWS = 32
 # (features, masks) of a subset -> logits (B, C) and the evidence of each modality, empty where it has none.
 Model = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[Tensor, Mapping[str, Tensor]]]
 
@@ -94,3 +95,22 @@ def answers(model: Model, windows: Windows, subset: str) -> tuple[Array, dict[st
             for m, values in parts.items():
                 evidence.setdefault(m, []).append(values.numpy())
     return np.concatenate(logits), {m: np.concatenate(rows_of) for m, rows_of in evidence.items()}
+
+
+def frame_answers(model: Model, windows: Windows, subset: str) -> Array | None:
+    """Returns the logits of every frame (N, T, C) of the first windows, or None where there are none.
+
+    Args:
+        model: as `answers` takes it; only our own temporal trunks label frames.
+        windows: at most `FRAME_WINDOWS` of them are taken: they are as large as the features.
+        subset: such as ``"audio+video"``.
+    """
+    if not isinstance(model, AdaptedTrunk) or not is_temporal(model.trunk):
+        return None
+    model.eval()
+    members = subset_members(subset)
+    features = {m: torch.from_numpy(windows.features[m][:FRAME_WINDOWS]) for m in members}
+    masks = {m: torch.from_numpy(windows.masks[m][:FRAME_WINDOWS]) for m in members}
+    with torch.no_grad():
+        frames = model.answer(features, masks).frame_logits
+    return None if frames is None else np.asarray(frames.numpy())

@@ -31,7 +31,7 @@ from edgeemo.errors import TrainingError
 from edgeemo.training.checkpoints.adapters import Adapters
 from edgeemo.training.checkpoints.description import Array, CheckpointInfo, ModalityPart, Windows
 from edgeemo.training.checkpoints.foreign import network_from_module
-from edgeemo.training.checkpoints.network import Network, answers, network_from_trunk
+from edgeemo.training.checkpoints.network import Network, answers, frame_answers, network_from_trunk
 from edgeemo.training.checkpoints.trace import WEIGHTS_FILE, graph_from_stem, weights_from_module
 from edgeemo.training.lowrank import COMMON, AdaptedTrunk
 
@@ -247,6 +247,9 @@ def reference_answers(
         state[f"logits.{subset}"] = logits
         for m, values in evidence.items():
             state[f"evidence.{subset}.{m}"] = values
+        frames = frame_answers(model, rounded, subset)
+        if frames is not None:
+            state[f"frame_logits.{subset}"] = frames
     for part in parts:
         with torch.no_grad():
             output: Tensor = part.stem(torch.from_numpy(part.examples))
