@@ -11,7 +11,7 @@ from edgeemo.bundle.tensors import Array, read_tensors
 from edgeemo.errors import CheckpointError
 from edgeemo.export.checkpoint import COMMON, REFERENCE, Checkpoint
 from edgeemo.export.graph import io_shapes
-from edgeemo.export.unmerged import unmerged_answers
+from edgeemo.export.unmerged import UnmergedNetwork
 from edgeemo.modality import subset_members
 
 BROUGHT = "the adapter's own reference"
@@ -23,7 +23,7 @@ MAX_WINDOWS = 64
 
 
 def answers_to_judge_by(
-    source: Checkpoint, subset: str, folders: Mapping[str, Path]
+    source: Checkpoint, network: UnmergedNetwork, folders: Mapping[str, Path]
 ) -> tuple[str, dict[str, Array]]:
     """Returns windows and answers that the engine of a subset must give, and where they come from.
 
@@ -35,27 +35,24 @@ def answers_to_judge_by(
 
     Args:
         source: the checkpoint with the new adapters in the place of the old.
-        subset: whose engine is judged.
+        network: the one of the engine that is judged, with the new adapters.
         folders: new adapter -> its folder.
 
     Raises:
         CheckpointError: a tensor of the reference is missing, misshapen or not finite (named).
     """
-    graph = source.engine_graphs[subset]
-    adapters = [source.adapters[name] for name in (COMMON, subset) if name in source.adapters]
+    subset = network.subset
     windows = _windows_of(source.reference, subset)
     places = [folders[key] / REFERENCE for key in (subset, COMMON) if key in folders]
     for place in places:
         if place.is_file():
             brought = read_tensors(place, CheckpointError)
             windows, answers = (_few(part) for part in _checked(place, brought, windows, source, subset))
-            wanted = {value.name for value in graph.graph.output}
-            if len(answers) < len(wanted):
-                rest = unmerged_answers(graph, source.weights, adapters, subset, windows)
-                answers = {**rest, **answers}
+            if len(answers) < len(source.engine_graphs[subset].graph.output):
+                answers = {**network.answers(windows), **answers}
             return BROUGHT, {**windows, **answers}
     windows = _few(windows)
-    return UNMERGED, {**windows, **unmerged_answers(graph, source.weights, adapters, subset, windows)}
+    return UNMERGED, {**windows, **network.answers(windows)}
 
 
 def _windows_of(reference: Mapping[str, Array], subset: str) -> dict[str, Array]:

@@ -66,6 +66,62 @@ def unmerged_graph(graph: onnx.ModelProto, weights: Weights, adapters: Sequence[
     return model
 
 
+class UnmergedNetwork:
+    """The unmerged graph of one subset, open in onnxruntime; a context manager.
+
+    Args:
+        graph: the trunk of the subset, without weights.
+        weights: base weights by name.
+        adapters: the common one and the subset's own, as there are.
+        subset: such as ``"audio+video"``.
+
+    Raises:
+        ExportError: an initializer of the graph has no weight of its name and shape.
+        BackendError: onnxruntime cannot open the graph.
+    """
+
+    def __init__(
+        self, graph: onnx.ModelProto, weights: Weights, adapters: Sequence[Adapter], subset: str
+    ) -> None:
+        model = bytes_from_model(unmerged_graph(graph, weights, adapters))
+        self.subset = subset
+        self._runner = OrtRunner(model, engine=f"{subset} unmerged")
+
+    def answers(self, windows: Mapping[str, Array]) -> dict[str, NDArray[np.float32]]:
+        """Returns what it says of some windows, named as a checkpoint's reference names it.
+
+        Args:
+            windows: ``features.<m>`` (N, T_m, D_m) and ``mask.<m>`` (N, T_m) of each of its modalities.
+
+        Returns:
+            ``logits.<subset>`` (N, C), and ``evidence.<subset>.<m>`` (N, C) and ``frame_logits.<subset>``
+            (N, T, C) where the network gives them.
+
+        Raises:
+            BackendError: onnxruntime cannot run the graph.
+        """
+        members = subset_members(self.subset)
+        feed = {
+            f"{kind}.{name}": np.asarray(windows[f"{kind}.{name}"], dtype=np.float32)
+            for name in members
+            for kind in ("features", "mask")
+        }
+        answers = self._runner.run(feed)
+        names = {name: f"{name}.{self.subset}" for name in ("logits", "frame_logits")}
+        names |= {f"evidence.{name}": f"evidence.{self.subset}.{name}" for name in members}
+        return {name: answers[output] for output, name in names.items() if output in answers}
+
+    def close(self) -> None:
+        """Frees it; nothing happens the second time."""
+        self._runner.close()
+
+    def __enter__(self) -> UnmergedNetwork:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
 def unmerged_answers(
     graph: onnx.ModelProto,
     weights: Weights,
@@ -73,36 +129,9 @@ def unmerged_answers(
     subset: str,
     windows: Mapping[str, Array],
 ) -> dict[str, NDArray[np.float32]]:
-    """Returns what the unmerged network says of some windows, named as a checkpoint's reference names it.
-
-    Args:
-        graph: the trunk of the subset, without weights.
-        weights: base weights by name.
-        adapters: the common one and the subset's own, as there are.
-        subset: such as ``"audio+video"``.
-        windows: ``features.<m>`` (N, T_m, D_m) and ``mask.<m>`` (N, T_m) of each of its modalities.
-
-    Returns:
-        ``logits.<subset>`` (N, C), and ``evidence.<subset>.<m>`` (N, C) and ``frame_logits.<subset>``
-        (N, T, C) where the network gives them.
-
-    Raises:
-        ExportError: an initializer of the graph has no weight of its name and shape.
-        BackendError: onnxruntime cannot run the graph.
-    """
-    model = bytes_from_model(unmerged_graph(graph, weights, adapters))
-    feed = {
-        f"{kind}.{name}": np.asarray(windows[f"{kind}.{name}"], dtype=np.float32)
-        for name in subset_members(subset)
-        for kind in ("features", "mask")
-    }
-    with OrtRunner(model, engine=f"{subset} unmerged") as runner:
-        answers = runner.run(feed)
-    found = {f"{name}.{subset}": answers[name] for name in ("logits", "frame_logits") if name in answers}
-    for name in subset_members(subset):
-        if f"evidence.{name}" in answers:
-            found[f"evidence.{subset}.{name}"] = answers[f"evidence.{name}"]
-    return found
+    """Returns what the unmerged network says of some windows; see `UnmergedNetwork`."""
+    with UnmergedNetwork(graph, weights, adapters, subset) as network:
+        return network.answers(windows)
 
 
 @dataclass(frozen=True)

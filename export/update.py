@@ -17,7 +17,6 @@ from edgeemo.bundle.commit import BundleWriter
 from edgeemo.bundle.manifest import Manifest
 from edgeemo.bundle.place import changeable
 from edgeemo.bundle.store import Bundle
-from edgeemo.bundle.tensors import Array
 from edgeemo.errors import BundleError, SubsetError
 from edgeemo.export.assemble import Assembled, assemble, recipe_bytes
 from edgeemo.export.checkpoint import COMMON, Checkpoint
@@ -27,7 +26,7 @@ from edgeemo.export.recipe import ENGINES, Recipe, recipe_from_toml
 from edgeemo.export.report import ExportReport
 from edgeemo.export.same_base import check_base, updated_provenance
 from edgeemo.export.thresholds import Thresholds
-from edgeemo.export.unmerged import unmerged_answers
+from edgeemo.export.unmerged import UnmergedNetwork
 from edgeemo.modality import parse_subset
 
 Progress = Callable[[int, int, str], None]
@@ -107,7 +106,7 @@ def update_bundle(
     if not folders or len(folders) < len(adapters):
         raise SubsetError("expected adapters for at least one subset or common, and one for each")
     source = Checkpoint.open(base)
-    place = changeable(bundle)
+    place = changeable(bundle, wait_s=wait_s)
     with BundleWriter(place, wait_s=wait_s) as writer:
         existing = writer.existing()
         if existing is None:
@@ -125,11 +124,14 @@ def update_bundle(
             if progress is not None:
                 progress(done, len(touched) + 1, f"engine {subset}")
             start, start_core = time.perf_counter(), time.process_time()
-            judged_by, answers = answers_to_judge_by(source, subset, folders)
+            with _network(source, subset) as network:
+                judged_by, answers = answers_to_judge_by(source, network, folders)
+                # What the bundle says to whoever checks a backend with its own few windows.
+                again = network.answers(windows) if windows else {}
+                windows |= {name: array for name, array in again.items() if name in windows}
             engine = Source(replace(source, reference=answers), ENGINES, subset)
             variants = tuple(existing.manifest.engines[subset])
             made += make_drafts(engine, variants, recipe or Recipe(), limits)[0]
-            windows |= _answers_again(source, subset, windows)
             seconds, core = time.perf_counter() - start, time.process_time() - start_core
             engines.append(EngineUpdate(subset, judged_by, seconds, core))
         if progress is not None:
@@ -187,13 +189,9 @@ def _thresholds_of(manifest: Manifest) -> Thresholds:
     return Thresholds(**{name: value for name, value in manifest.thresholds.items() if name in known})
 
 
-def _answers_again(source: Checkpoint, subset: str, windows: Mapping[str, Array]) -> dict[str, Array]:
-    """Returns what the unmerged network says of the bundle's own few windows."""
-    if not windows:
-        return {}
+def _network(source: Checkpoint, subset: str) -> UnmergedNetwork:
     adapters = [source.adapters[name] for name in (COMMON, subset) if name in source.adapters]
-    answers = unmerged_answers(source.engine_graphs[subset], source.weights, adapters, subset, windows)
-    return {name: array for name, array in answers.items() if name in windows}
+    return UnmergedNetwork(source.engine_graphs[subset], source.weights, adapters, subset)
 
 
 def _with_engines(old: Manifest, assembled: Assembled) -> Manifest:

@@ -352,6 +352,21 @@ def test_a_commit_while_it_opens_is_followed(
     assert session.stats().manifest_sha256 == Bundle.open(folder).manifest_sha256
 
 
+def test_a_session_opens_a_bundle_that_is_being_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = iter((1, 2))
+
+    def late(*args: object, **kwargs: object) -> object:
+        for seed in states:
+            write_live_like(folder, weights=new_heads(seed))
+        return open_snapshot(*args, **kwargs)  # type: ignore[arg-type]  # passed through
+
+    monkeypatch.setattr("edgeemo.session.session.open_snapshot", late)
+    with Session(folder, engines=FP32) as session:
+        assert session.stats().manifest_sha256 == Bundle.open(folder).manifest_sha256
+
+
 def test_a_watched_bundle_is_taken_over(session: Session, folder: Path) -> None:
     session.watch(every_s=0.01)
     session.watch(every_s=0.01)

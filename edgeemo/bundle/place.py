@@ -62,10 +62,14 @@ def copy_place(bundle: Bundle) -> Path:
     return data_folder() / "bundles" / f"{name[:64]}-{bundle.manifest_sha256[:12]}"
 
 
-def changeable(folder: str | Path) -> Path:
+def changeable(folder: str | Path, *, wait_s: float = 0.0) -> Path:
     """Returns the folder itself where it may be changed; otherwise that of a copy, made if need be.
 
     A copy that was made before, and perhaps updated since, is returned as it is.
+
+    Args:
+        folder: of the bundle.
+        wait_s: how long to wait for another process that makes the copy.
 
     Raises:
         BundleError: no bundle there, or a broken one.
@@ -78,7 +82,7 @@ def changeable(folder: str | Path) -> Path:
     place = copy_place(bundle)
     if (place / MANIFEST).exists():
         return place
-    with BundleWriter(place) as writer:
+    with BundleWriter(place, wait_s=wait_s) as writer:
         if writer.existing() is None:
             for name in bundle.manifest.files:
                 writer.add_file(name, bundle.read_file(name))

@@ -12,16 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from edgeemo.bundle import Bundle, Manifest
-from edgeemo.errors import BundleError, EdgeEmoError, ReloadError, SessionClosedError
+from edgeemo.errors import EdgeEmoError, ReloadError, SessionClosedError
 from edgeemo.runtimes.base import Runner
 from edgeemo.runtimes.choose import typical_feed
 from edgeemo.session.events import EventKind
-from edgeemo.session.snapshot import EngineOptions, Snapshot, open_snapshot
+from edgeemo.session.snapshot import EngineOptions, Snapshot, open_newest, open_snapshot
 
 log = logging.getLogger(__name__)
 
 _WARM_UP_RUNS = 3
-_ATTEMPTS = 3  # a writer may commit twice while we open
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Reloader:
     def _reload_or_raise(self) -> bool:
         begun = time.perf_counter()
         old = self._current()
-        fresh = self._open_newest(old)
+        fresh = open_newest(self.folder, lambda bundle: self._open(bundle, old))
         if fresh is None:
             return False
         taken = [name for name, runner in fresh.engines.items() if runner is not old.engines.get(name)]
@@ -123,20 +122,12 @@ class Reloader:
         self._tell(EventKind.RELOADED, message)
         return True
 
-    def _open_newest(self, old: Snapshot) -> Snapshot | None:
-        """Opens what lies in the folder now; returns None where that is in use already."""
-        attempts = _ATTEMPTS
-        while True:
-            attempts -= 1
-            bundle = Bundle.open(self.folder)
-            if bundle.manifest_sha256 == old.manifest_sha256:
-                return None
-            check_exchange(old.manifest, bundle.manifest)
-            try:
-                return open_snapshot(bundle, self._options, instead_of=old)
-            except BundleError:
-                if not attempts or Bundle.open(self.folder).manifest_sha256 == bundle.manifest_sha256:
-                    raise
+    def _open(self, bundle: Bundle, old: Snapshot) -> Snapshot | None:
+        """Opens a state of the bundle; returns None where it is in use already."""
+        if bundle.manifest_sha256 == old.manifest_sha256:
+            return None
+        check_exchange(old.manifest, bundle.manifest)
+        return open_snapshot(bundle, self._options, instead_of=old)
 
 
 def check_exchange(old: Manifest, new: Manifest) -> None:

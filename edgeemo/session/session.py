@@ -28,7 +28,7 @@ from edgeemo.session.reading import Reading
 from edgeemo.session.reload import Reloader
 from edgeemo.session.replay import outages_of_media, replay
 from edgeemo.session.settings import Settings, settings_from_thresholds
-from edgeemo.session.snapshot import EngineOptions, Snapshot, open_snapshot
+from edgeemo.session.snapshot import EngineOptions, Snapshot, open_newest, open_snapshot
 from edgeemo.session.states import Outage, State
 from edgeemo.session.stats import SessionStats, latency_percentiles
 from edgeemo.session.stream import MOST_TIME_S, Stream
@@ -99,16 +99,19 @@ class Session:
         self._media = media if media is None or isinstance(media, MediaFile) else MediaFile(media)
         self._events = EventLog()
         self._watch: Watch | None = None
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle or DEFAULT_BUNDLE)
         options = engines or EngineOptions()
-        snapshot = open_snapshot(opened, options)
+        if isinstance(bundle, Bundle):
+            folder, snapshot = bundle.path, open_snapshot(bundle, options)
+        else:
+            folder = Path(bundle or DEFAULT_BUNDLE)
+            snapshot = open_newest(folder, lambda opened: open_snapshot(opened, options))
         try:
             self._core = Core(snapshot, settings or settings_from_thresholds(snapshot.manifest.thresholds))
         except BaseException:
             snapshot.close()
             raise
         self._reloader = Reloader(
-            opened.path, options, current=lambda: self._snapshot, swap=self._swap, tell=self._tell
+            folder, options, current=lambda: self._snapshot, swap=self._swap, tell=self._tell
         )
 
     @property

@@ -6,16 +6,21 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from edgeemo.bundle import Bundle, FileEntry, Licence, Manifest
 from edgeemo.bundle.hold import HeldFiles
-from edgeemo.errors import SubsetError
+from edgeemo.errors import BundleError, SubsetError
 from edgeemo.modality import parse_subset, subset_members
 from edgeemo.runtimes.base import Runner, VariantChoice
 from edgeemo.runtimes.open import AUTO, open_engine, open_stem
 
 log = logging.getLogger(__name__)
+
+Opened = TypeVar("Opened")
+_ATTEMPTS = 3  # a writer may commit twice while we open
 
 _said: set[str] = set()  # models whose licence this process has been told of
 
@@ -148,6 +153,27 @@ def _open_part(
         measured = running.choice.medians_ms if running.choice else ()
         runner.choice = VariantChoice(runner.engine, runner.variant, measured, "kept")
     return runner
+
+
+def open_newest(folder: Path, open_it: Callable[[Bundle], Opened]) -> Opened:
+    """Opens what lies in a folder now, and again where a writer replaced it in the meantime.
+
+    Args:
+        folder: of the bundle.
+        open_it: opens a state of it; raises BundleError where its files are gone.
+
+    Raises:
+        BundleError: there is no bundle, or a broken one.
+    """
+    attempts = _ATTEMPTS
+    while True:
+        attempts -= 1
+        bundle = Bundle.open(folder)
+        try:
+            return open_it(bundle)
+        except BundleError:
+            if not attempts or Bundle.open(folder).manifest_sha256 == bundle.manifest_sha256:
+                raise
 
 
 def _say_licence(model_id: str, licence: Licence) -> None:
