@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnxscript.rewriter import RewriteRuleSet
 
 Array = NDArray[Any]
 Dims = tuple[int | None, ...]
@@ -166,3 +167,15 @@ def remove_dead(model: ir.Model) -> None:
 def infer_shapes(model: ir.Model) -> None:
     """Writes the shapes that ONNX can infer on the values of ``model`` (changed in place)."""
     ir.passes.common.ShapeInferencePass()(model)
+
+
+def apply_rules(model: ir.Model, rules: Mapping[str, Sequence[Any]]) -> int:
+    """Applies onnxscript's rewrite rules and returns how often they did.
+
+    Args:
+        model: changed in place.
+        rules: an operator that the rules cannot match without -> the rules.
+    """
+    present = {node.op_type for node in model.graph}
+    able = [rule for operator, some in rules.items() if operator in present for rule in some]
+    return int(RewriteRuleSet(able).apply_to_model(model)) if able else 0

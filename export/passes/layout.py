@@ -14,12 +14,13 @@ from itertools import pairwise
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import rewrite
+from onnx_ir.passes.common import IdentityEliminationPass
 from onnxscript.rewriter.rules import common
 
 from edgeemo.export.passes.editing import (
     add_constant,
     add_node,
+    apply_rules,
     constant,
     dims,
     graph_of,
@@ -31,24 +32,23 @@ from edgeemo.export.passes.editing import (
     replace,
 )
 
-_RULES = (
-    common.materialize_reshape_shape_rule,
-    common.reshape_reshape_rule,
-    common.transpose_transpose_rule,
-    common.no_op_transpose_rule,
-    common.unsqueeze_unsqueeze_rule,
-)
+_RULES = {
+    "Flatten": (common.flatten_to_reshape_rule,),
+    "Reshape": (common.materialize_reshape_shape_rule, common.reshape_reshape_rule),
+    "Transpose": (common.transpose_transpose_rule, common.no_op_transpose_rule),
+}
 
 
 def merge_layout(model: ir.Model) -> None:
     """Merges transposes and reshapes and turns parts of a tensor into outputs of one Split."""
-    rewrite(model, _RULES)
+    apply_rules(model, _RULES)
     for node in tuple(model.graph):
         if node.op_type == "Transpose" and node.domain == "":
             _split_heads(node)
-    for value in [value for node in tuple(model.graph) for value in node.outputs]:
+    for value in [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]:
         _split_slices(value)
-    rewrite(model, _RULES)
+    apply_rules(model, _RULES)
+    IdentityEliminationPass()(model)
     remove_dead(model)
     infer_shapes(model)
 
