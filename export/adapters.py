@@ -19,6 +19,7 @@ from edgeemo.errors import CheckpointError
 from edgeemo.export.peft import Halves, read_config, read_peft
 
 WEIGHT = ".weight"
+_CACHED = 32768  # float64 numbers of a weight that are worked on at a time
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,14 @@ def merge_pairs(name: str, weight: NDArray[np.float32], pairs: Sequence[LowRankP
 
 
 def add_low_rank(total: NDArray[np.float64], pair: LowRankPair) -> None:
-    """Adds ``scale * b @ a`` to ``total`` in place, one rank-1 product after the other."""
+    """Adds ``scale * b @ a`` to ``total`` in place, one rank-1 product after the other.
+
+    Some rows at a time, as many as stay in the processor's cache: each number is the same sum either way.
+    """
     scaled = pair.b.astype(np.float64) * pair.scale  # (rows, r)
     rows = pair.a.astype(np.float64)  # (r, columns)
-    for column, row in zip(scaled.T, rows, strict=True):
-        total += column[:, None] * row[None, :]
+    step = max(1, _CACHED // max(1, rows.shape[1]))
+    for start in range(0, len(scaled), step):
+        part = total[start : start + step]
+        for column, row in zip(scaled[start : start + step].T, rows, strict=True):
+            part += column[:, None] * row[None, :]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgeemo.export import Checkpoint
-from edgeemo.export.adapters import Adapter, LowRankPair, merge_adapters
+from edgeemo.export.adapters import Adapter, LowRankPair, add_low_rank, merge_adapters
 from edgeemo.modality import subset_members
 
 TINY = Path(__file__).parent / "data" / "tiny_checkpoint"
@@ -73,6 +73,17 @@ def test_the_order_of_sums_is_fixed_and_exact() -> None:
     adapters = [Adapter(str(n), {"layer": pair}) for n, pair in enumerate(pairs)]
     merged = merge_adapters({"layer.weight": base}, adapters)["layer.weight"]
     np.testing.assert_array_equal(merged, expected.astype(np.float32))
+
+
+def test_large_weights_are_the_same_sums_though_taken_in_parts() -> None:
+    rng = np.random.default_rng(3)
+    pair = random_pair(rng, 700, 90, 5, 0.3)
+    total = rng.normal(size=(700, 90))
+    expected = total.copy()
+    for r in range(5):
+        expected += (pair.b[:, r].astype(np.float64) * pair.scale)[:, None] * pair.a[r].astype(np.float64)
+    add_low_rank(total, pair)
+    np.testing.assert_array_equal(total, expected)
 
 
 def test_nothing_else_changes() -> None:
