@@ -84,7 +84,14 @@ def assemble(
                 weights[file] = tuple(f"{GRAPHS}/{location}" for location in models.locations[stem])
             graphs.append(
                 GraphReport(
-                    draft.kind, draft.name, draft.variant, file, entry.bytes, draft.verdict, draft.recipe
+                    kind=draft.kind,
+                    name=draft.name,
+                    variant=draft.variant,
+                    file=file,
+                    bytes=entry.bytes,
+                    verdict=draft.verdict,
+                    recipe=draft.recipe,
+                    passes=draft.passes,
                 )
             )
     used_stems = {name for key in engines for name in subset_members(key)}

@@ -10,9 +10,11 @@ from edgeemo.bundle.tensors import Array
 from edgeemo.errors import GateError, MissingDependencyError
 from edgeemo.export.calibrate import exact_ranges
 from edgeemo.export.checkpoint import COMMON, Checkpoint
+from edgeemo.export.dialect import DIALECTS
 from edgeemo.export.gate import FRAMES, Verdict, engine_feed, judge_engine, judge_stem
-from edgeemo.export.graph import bind_weights, fold_graph
-from edgeemo.export.passes.pipeline import PassReport, optimize
+from edgeemo.export.graph import bind_weights, copy_model, fold_graph
+from edgeemo.export.passes.names import shorten_names
+from edgeemo.export.passes.pipeline import PassReport, optimize_all
 from edgeemo.export.recipe import STEMS, GraphRecipe, Recipe
 from edgeemo.export.thresholds import Thresholds
 from edgeemo.export.unmerged import unmerged_answers
@@ -38,6 +40,7 @@ class Draft:
         model: the graph, whole.
         verdict: what the gate measured.
         recipe: the choices it was made by.
+        passes: what each graph pass changed before.
     """
 
     kind: str
@@ -46,6 +49,7 @@ class Draft:
     model: onnx.ModelProto
     verdict: Verdict
     recipe: GraphRecipe
+    passes: Sequence[PassReport] = ()
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,12 @@ class Source:
     Attributes:
         kind: ``"engines"`` or ``"stems"``.
         name: the subset or the modality.
-        passes: dialect -> what each graph pass changed, of the dialects that were asked for.
     """
 
     def __init__(self, checkpoint: Checkpoint, kind: str, name: str) -> None:
         self.kind = kind
         self.name = name
-        self.passes: dict[str, list[PassReport]] = {}
         self._checkpoint = checkpoint
-        self._graphs: dict[str, onnx.ModelProto] = {}
         if kind == STEMS:
             self._bound = bind_weights(checkpoint.stem_graphs[name], checkpoint.weights)
         else:
@@ -84,10 +85,15 @@ class Source:
         return f"the stem of {self.name}" if self.kind == STEMS else f"the engine {self.name}"
 
     def graph(self, dialect: str) -> onnx.ModelProto:
-        """Returns the optimized fp32 graph in a dialect; made when it is first asked for."""
-        if dialect not in self._graphs:
-            self._graphs[dialect], self.passes[dialect] = optimize(self._bound, dialect)
-        return self._graphs[dialect]
+        """Returns the optimized fp32 graph in a dialect."""
+        return self._optimized[dialect][0]
+
+    @cached_property
+    def _optimized(self) -> Mapping[str, tuple[onnx.ModelProto, Sequence[PassReport]]]:
+        adapter = None if self.kind == STEMS else self._checkpoint.adapters.get(self.name)
+        # What no other engine shares may be put together with other weights.
+        own = {f"{module}.weight" for module in adapter.pairs} if adapter else set()
+        return optimize_all(self._bound, DIALECTS, own=own)
 
     @cached_property
     def reference(self) -> Mapping[str, Array]:
@@ -132,8 +138,11 @@ class Source:
 
     def draft(self, variant: str, recipe: GraphRecipe, thresholds: Thresholds) -> Draft:
         """Returns one variant, judged."""
-        model = self.make(variant, recipe)
-        return Draft(self.kind, self.name, variant, model, self.judge(model, variant, thresholds), recipe)
+        # Names are shortened last: ranges and recipes know the long ones. What is judged is what ships.
+        model = shorten_names(copy_model(self.make(variant, recipe)))
+        verdict = self.judge(model, variant, thresholds)
+        passes = self._optimized[DIALECT_OF[variant]][1]
+        return Draft(self.kind, self.name, variant, model, verdict, recipe, passes)
 
     @cached_property
     def _exact_ranges(self) -> Ranges:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgeemo.export.drafts import Dropped
 from edgeemo.export.gate import Verdict
 from edgeemo.export.labelled import LabelledResult
+from edgeemo.export.passes.pipeline import PassReport
 from edgeemo.export.recipe import ENGINES, STEMS, GraphRecipe
 from edgeemo.export.thresholds import Thresholds
 from edgeemo.runtimes.machine import cpu_count, cpu_model
@@ -27,6 +28,7 @@ class GraphReport:
         bytes: its size, without tensors that it shares with others.
         verdict: what the gate measured.
         recipe: the choices that it was made by.
+        passes: what each graph pass changed before.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class GraphReport:
     bytes: int
     verdict: Verdict
     recipe: GraphRecipe
+    passes: Sequence[PassReport] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class ExportReport:
                 "bytes": graph.bytes,
                 **asdict(graph.verdict),
                 "kept_float": dict(graph.recipe.keep_float),
+                "passes": [_pass_line(each) for each in graph.passes],
             }
             if graph.variant == "int8":
                 found["method"] = graph.recipe.method
@@ -117,6 +121,13 @@ class ExportReport:
             for result in self.labelled
             if (result.subset, result.variant) == (graph.name, graph.variant)
         }
+
+
+def _pass_line(report: PassReport) -> str:
+    return (
+        f"{report.name}: {report.nodes_before} -> {report.nodes_after} nodes, "
+        f"{report.bytes_before} -> {report.bytes_after} bytes"
+    )
 
 
 def _entries(report: Mapping[str, object] | None) -> Sequence[tuple[str, str, str, dict[str, object]]]:

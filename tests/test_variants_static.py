@@ -113,5 +113,7 @@ def test_values_that_passes_made_have_the_range_of_what_they_are_named_after() -
         if node.name == "conv1":
             node.input[0] = "r0.rows.2"
     model.graph.node.add(op_type="Identity", name="rows", input=["r0"], output=["r0.rows.2"])
-    found = spread_ranges(model, {"r0": (0.0, 2.0), "c1": (-1.0, 1.0)})
-    assert found == {"r0": (0.0, 2.0), "c1": (-1.0, 1.0), "r0.rows.2": (0.0, 2.0)}
+    model.graph.node.add(op_type="Concat", name="both", input=["r0.rows.2", "c1"], output=["both"])
+    known = {"r0": (0.0, 2.0), "c1": (-1.0, 1.0)}
+    found = spread_ranges(model, known)
+    assert found == {**known, "r0.rows.2": (0.0, 2.0), "both": (-1.0, 2.0)}

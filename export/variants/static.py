@@ -88,10 +88,14 @@ def spread_ranges(model: onnx.ModelProto, ranges: Ranges) -> dict[str, tuple[flo
     """Returns ``ranges`` with those of values that graph passes made of known ones added.
 
     Ranges are measured on the graph before its passes. A pass that hands the same numbers on in another
-    shape, or a part of them, names its value after the old one: ``linear.rows`` after ``linear``.
+    shape, or a part of them, names its value after the old one: ``linear.rows`` after ``linear``. Values put
+    together have the range of all of them.
     """
     found = dict(ranges)
     for node in model.graph.node:
+        if node.op_type == "Concat" and all(name in found for name in node.input):
+            low, high = zip(*(found[name] for name in node.input), strict=True)
+            found.setdefault(node.output[0], (min(low), max(high)))
         for name in node.output:
             known = name
             while known not in found and "." in known:
