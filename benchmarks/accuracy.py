@@ -1,4 +1,4 @@
-"""Accuracy of every engine that labelled data can serve, fp32 beside int8."""
+"""Accuracy of every engine that labelled data can serve, all variants side by side."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ def edgeemo(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def test_run_prints_one_reading_a_line() -> None:
-    done = edgeemo("run", "--media", str(RECORDING), "--drop", "video@3-5", "--json", "--variant", "fp32")
+    done = edgeemo("run", "--media", str(RECORDING), "--drop", "video@3-5", "--json", "--variant", "int8")
     assert done.returncode == 0, done.stderr
     readings = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(readings) == 28
     assert readings[7]["time_s"] == 4.0
     assert readings[7]["subset"] == "audio+text"
     assert readings[7]["states"]["video"]["state"] == "lost"
-    assert readings[4]["engine"] == "audio+video+text.fp32"
+    assert readings[4]["engine"] == "audio+video+text.int8"
 
 
 def test_run_reads_words_from_stdin() -> None:

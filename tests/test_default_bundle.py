@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from edgeemo.bundle import Bundle
+from edgeemo.bundle.sizes import ENGINE, measure_sizes, together
 from edgeemo.export import Checkpoint, export_bundle
 from edgeemo.export.provenance import provenance_of
+from edgeemo.export.thresholds import Thresholds
 from edgeemo.modality import all_subsets, subset_members
 from edgeemo.runtimes import OrtRunner
 
@@ -51,9 +53,21 @@ def test_its_engines_answer_as_the_trained_network(checkpoint: Checkpoint, subse
         for kind in ("features", "mask")
     }
     expected = checkpoint.reference[f"logits.{subset}"]
-    with OrtRunner(Bundle.open(SHIPPED).read_engine(subset, "fp32")) as runner:
+    with OrtRunner(Bundle.open(SHIPPED).read_engine(subset, "fp16")) as runner:
         found = runner.run(feed)["logits"]
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert np.abs(found - expected).max() <= Thresholds().max_fp16_deviation * np.abs(expected).max()
+
+
+def test_it_keeps_to_its_size() -> None:
+    """8 MB, and what the engines of a variant have in common is in the bundle once."""
+    bundle = Bundle.open(SHIPPED)
+    sizes = measure_sizes(bundle)
+    assert sizes.listed <= 8e6
+    for variant in ("int8", "fp16"):
+        pair = together(sizes, bundle, variant)
+        assert pair is not None
+        alone = sum(g.alone for g in sizes.graphs if (g.kind, g.variant) == (ENGINE, variant))
+        assert pair[0] < 0.75 * alone
 
 
 def test_exporting_again_gives_the_same_bytes(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from edgeemo.sensors.base import Chunk, Sensor, SensorStatus
 from edgeemo.sensors.drop import parse_drop
 from edgeemo.session import NO_SIGNAL, EngineOptions, Reading, Session, Settings, State, snapshot
 
-FP32 = EngineOptions(variant="fp32")
+INT8 = EngineOptions(variant="int8")
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,11 @@ def chunks() -> list[Chunk]:
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    with Session(engines=FP32) as opened:
+    with Session(engines=INT8) as opened:
         yield opened
 
 
-def readings(*drops: str, chunk_s: float | None = None, engines: EngineOptions = FP32) -> list[Reading]:
+def readings(*drops: str, chunk_s: float | None = None, engines: EngineOptions = INT8) -> list[Reading]:
     media = MediaFile(RECORDING, chunk_s=chunk_s)
     with Session(media=media, drops=[parse_drop(text) for text in drops], engines=engines) as session:
         return list(session)
@@ -61,7 +61,7 @@ def test_a_lost_camera_is_out_within_one_hop_of_its_deadline_and_nothing_of_it_r
 
 def test_what_the_camera_saw_before_the_loss_does_not_count_after_it(chunks: list[Chunk]) -> None:
     def probabilities(before: Callable[[Chunk], Chunk]) -> dict[str, float]:
-        with Session(engines=EngineOptions(subsets=("video",), variant="fp32")) as session:
+        with Session(engines=EngineOptions(subsets=("video",), variant="int8")) as session:
             for chunk in chunks:
                 if chunk.modality == "video" and chunk.time_s < 4.5:
                     if chunk.time_s < 2:
@@ -86,7 +86,7 @@ def test_readings_do_not_depend_on_the_chunks(chunk_s: float) -> None:
 
 
 def test_a_second_pass_gives_the_same_readings() -> None:
-    with Session(media=RECORDING, engines=FP32) as session:
+    with Session(media=RECORDING, engines=INT8) as session:
         first = [reading.to_json() for reading in session]
         assert [reading.to_json() for reading in session] == first
 
@@ -103,7 +103,7 @@ def test_probabilities_and_evidence_are_complete() -> None:
         assert reading.age_s is not None
         assert 0 <= reading.age_s <= Settings().text_ttl_s
         assert reading.backend == "cpu"
-        assert reading.engine == f"{reading.subset}.fp32"
+        assert reading.engine == f"{reading.subset}.int8"
 
 
 def test_without_data_there_is_no_signal(session: Session) -> None:
@@ -205,7 +205,7 @@ def test_audio_at_another_rate_and_in_stereo_gives_about_the_same(chunks: list[C
     sound = np.concatenate([chunk.array for chunk in chunks if chunk.modality == "audio"])[: 22050 * 3]
 
     def probabilities(samples: np.ndarray) -> np.ndarray:
-        with Session(engines=EngineOptions(subsets=("audio",), variant="fp32")) as session:
+        with Session(engines=EngineOptions(subsets=("audio",), variant="int8")) as session:
             session.push_audio(samples, rate_hz=22050, time_s=0.0)
             return np.array(list(session.read(at_s=3.0).probabilities.values()))
 
@@ -221,7 +221,7 @@ def test_the_newest_time_is_read_where_none_is_given(session: Session) -> None:
 
 def test_subsets_can_be_restricted() -> None:
     with Session(
-        media=RECORDING, engines=EngineOptions(subsets=("text", "video"), variant="fp32")
+        media=RECORDING, engines=EngineOptions(subsets=("text", "video"), variant="int8")
     ) as session:
         assert {reading.subset for reading in session} <= {None, "text", "video"}
         assert "audio" not in session.stats().engines
@@ -262,7 +262,7 @@ def test_live_sensors_are_followed_and_closed() -> None:
     sensor = Scripted()
     sensor.words = [(0.8, "I am so happy")]
     settings = Settings(text_ttl_s=0.4)
-    with Session(sensors=[sensor], engines=FP32, settings=settings) as session:
+    with Session(sensors=[sensor], engines=INT8, settings=settings) as session:
         seen = []
         for reading in session:
             seen.append((reading.subset, str(reading.states["text"].state)))
@@ -287,7 +287,7 @@ def test_sources_that_exclude_each_other() -> None:
         Session(media=RECORDING, sensors=[Scripted()])
     with pytest.raises(InputError, match="at most one"):
         Session(sensors=[Scripted(), Scripted()])
-    with Session(engines=FP32) as session, pytest.raises(InputError, match="nothing to iterate"):
+    with Session(engines=INT8) as session, pytest.raises(InputError, match="nothing to iterate"):
         iter(session)
 
 
@@ -295,13 +295,13 @@ def test_the_licence_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     snapshot._said.clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            Session(engines=FP32).close()
+            Session(engines=INT8).close()
     notices = [record for record in caplog.records if "non-commercial" in record.getMessage().lower()]
     assert len(notices) == 1
 
 
 def test_what_is_this(session: Session) -> None:
-    assert "audio+video+text.fp32" in repr(session)
+    assert "audio+video+text.int8" in repr(session)
     session.close()
     session.close()
     assert "closed" in repr(session)
@@ -309,10 +309,10 @@ def test_what_is_this(session: Session) -> None:
 
 def test_real_clips(shared_data: Path) -> None:
     folder = shared_data / "media"
-    with Session(media=folder / "single_face.mp4", drops=[parse_drop("video@1-2")], engines=FP32) as session:
+    with Session(media=folder / "single_face.mp4", drops=[parse_drop("video@1-2")], engines=INT8) as session:
         used = ["video" in (reading.subset or "") for reading in session]
     assert used == [True, True, False, False, True]
-    with Session(media=folder / "no_face.mp4", engines=FP32) as session:
+    with Session(media=folder / "no_face.mp4", engines=INT8) as session:
         for reading in session:
             assert reading.states["video"].state is State.QUIET
             assert "video" not in (reading.subset or "")

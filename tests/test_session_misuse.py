@@ -20,7 +20,7 @@ from edgeemo.sensors import MediaFile, TextQueue
 from edgeemo.sensors.drop import Drop
 from edgeemo.session import EngineOptions, Session, State
 
-FP32 = EngineOptions(variant="fp32")
+INT8 = EngineOptions(variant="int8")
 SPEECH = (np.sin(np.arange(16000) / 9) * np.sin(np.arange(16000) / 3000) * 0.3).astype(np.float32)
 
 
@@ -41,13 +41,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def session(clock: Clock) -> Iterator[Session]:
-    with Session(engines=FP32, clock=clock) as opened:
+    with Session(engines=INT8, clock=clock) as opened:
         yield opened
 
 
 def test_without_opencv_everything_but_video_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with Session(engines=FP32) as session:
+    with Session(engines=INT8) as session:
         session.push_text("so happy", time_s=0.0)
         with pytest.raises(MissingDependencyError, match=r"edgeemo\[camera\]"):
             session.push_frame(np.zeros((10, 10, 3), np.uint8), time_s=0.1)
@@ -55,7 +55,7 @@ def test_without_opencv_everything_but_video_works(monkeypatch: pytest.MonkeyPat
         assert reading.subset == "text"
         assert reading.states["video"].state is State.ABSENT
         assert "edgeemo[camera]" in reading.states["video"].why
-    with Session(media=RECORDING, engines=FP32) as session:
+    with Session(media=RECORDING, engines=INT8) as session:
         assert [reading.subset for reading in session][5] == "audio+text"
 
 
@@ -76,7 +76,7 @@ def test_time_goes_on_from_stamps_of_another_clock(session: Session, clock: Cloc
 
 def test_a_reset_of_live_sensors_goes_on_at_the_next_hop() -> None:
     words = TextQueue()
-    with Session(sensors=[words], engines=FP32) as session:
+    with Session(sensors=[words], engines=INT8) as session:
         readings = iter(session)
         first = [next(readings).time_s for _ in range(2)]
         session.reset()
@@ -96,7 +96,7 @@ def test_a_refused_rate_leaves_the_stream_alone(session: Session) -> None:
 
 
 def test_pushes_beside_sensors_count() -> None:
-    with Session(sensors=[TextQueue()], engines=FP32) as session:
+    with Session(sensors=[TextQueue()], engines=INT8) as session:
         for reading in session:
             session.push_audio(SPEECH[:8000], rate_hz=16000)
             if reading.time_s >= 2.0:
@@ -106,7 +106,7 @@ def test_pushes_beside_sensors_count() -> None:
 
 
 def test_closing_ends_an_iteration() -> None:
-    session = Session(media=RECORDING, engines=FP32)
+    session = Session(media=RECORDING, engines=INT8)
     readings = iter(session)
     next(readings)
     session.close()
@@ -142,7 +142,7 @@ class Fragile(TextQueue):
 
 def test_a_device_that_cannot_be_opened_again_stays_muted_until_it_can() -> None:
     sensor = Fragile()
-    with Session(sensors=[sensor], engines=FP32) as session:
+    with Session(sensors=[sensor], engines=INT8) as session:
         next(iter(session))
         session.mute("text")
         with pytest.raises(SensorError, match="unplugged"):
@@ -176,7 +176,7 @@ def test_a_time_that_is_none_is_refused_and_forgotten(session: Session, at_s: fl
 
 
 def test_starting_an_iteration_ends_the_one_before() -> None:
-    with Session(media=MediaFile(RECORDING), engines=FP32) as session:
+    with Session(media=MediaFile(RECORDING), engines=INT8) as session:
         expected = [reading.to_json() for reading in session]
         first = iter(session)
         next(first)
@@ -199,7 +199,7 @@ def test_options_that_mean_nothing_are_refused() -> None:
 
 
 def test_a_live_modality_that_no_engine_takes_says_so(session: Session) -> None:
-    options = EngineOptions(subsets=("audio+text",), variant="fp32")
+    options = EngineOptions(subsets=("audio+text",), variant="int8")
     with Session(engines=options) as partial:
         partial.push_text("so happy", time_s=0.0)
         reading = partial.read(at_s=0.5)
