@@ -253,7 +253,7 @@ BAD_ADAPTERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no alpha": ("lora_alpha", lambda f: change_config(f, lora_alpha=None, alpha_pattern=None)),
     "too large for fp32": (
         "do not fit float32",
-        lambda f: change_tensor(f, "B", lambda b: b * np.float32(3e38 / np.abs(b).max())),
+        lambda f: change_tensor(f, "B", lambda b: np.full_like(b, 3e38)),
     ),
     "no weights": ("cannot be read", lambda f: (f / "adapter_model.safetensors").unlink()),
     "no config": ("cannot be read", lambda f: (f / "adapter_config.json").unlink()),
