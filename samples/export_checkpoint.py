@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 import edgeemo
-from edgeemo.export import export_bundle
+from edgeemo.export import DEFAULT_VARIANTS, export_bundle
 
 
 def main() -> None:
@@ -20,17 +20,16 @@ def main() -> None:
     parser.add_argument("checkpoint", help="folder that training wrote")
     parser.add_argument("bundle", help="folder to write")
     parser.add_argument("--subset", action="append", help="only this one; repeatable")
-    parser.add_argument("--variant", action="append", help="only this one: fp32, int8; repeatable")
+    parser.add_argument("--variant", action="append", help="only this one: fp32, int8, fp16, int8-trt; repeatable")
     args = parser.parse_args()
 
-    export_bundle(
-        args.checkpoint, args.bundle, subsets=args.subset, variants=args.variant or ("fp32", "int8")
-    )
+    variants = args.variant or DEFAULT_VARIANTS  # int8 for CPUs, fp16 for GPUs
+    export_bundle(args.checkpoint, args.bundle, subsets=args.subset, variants=variants)
     bundle = edgeemo.Bundle.open(args.bundle)
     print(bundle)
     for subset, variants in bundle.manifest.engines.items():
         for variant, file in variants.items():
-            print(f"{subset:<18} {variant:<5} {bundle.manifest.files[file].bytes / 1e3:8.1f} kB")
+            print(f"{subset:<18} {variant:<8} {bundle.manifest.files[file].bytes / 1e3:8.1f} kB")
 
 
 if __name__ == "__main__":
