@@ -61,8 +61,8 @@ def read_adapter(
         base_sha256: SHA-256 of the base's ``model.safetensors``; None for a folder as PEFT itself writes
             it, which does not name its base.
         weights: the base weights by name.
-        transposed: the modules whose weight is stored (in, out); None if unknown. PEFT sets
-            ``fan_in_fan_out`` for all modules of an adapter and obeys it where a layer is of that kind.
+        transposed: the modules whose weight is stored (in, out); None where nobody but the config's
+            ``fan_in_fan_out`` can tell. It says one word for all modules, and PEFT itself asks each layer.
 
     Raises:
         CheckpointError: made for another base, of a kind that is not a plain low-rank sum, or with a
@@ -79,7 +79,7 @@ def read_adapter(
     adapter = read_peft(folder, config, modules=modules)
     pairs: dict[str, LowRankPair] = {}
     for module, halves in adapter.halves.items():
-        turned = adapter.fan_in_fan_out and (transposed is None or module in transposed)
+        turned = adapter.fan_in_fan_out if transposed is None else module in transposed
         shape = weights[f"{module}{WEIGHT}"].shape
         pairs[module] = stored_pair(adapter.where, module, halves, shape, transposed=turned)
     return Adapter(name=name, pairs=pairs)

@@ -211,6 +211,32 @@ def test_peft_adapters_in_the_network(tmp_path: Path) -> None:
     check_engines(checkpoint, tmp_path / "bundle-disk", {"audio": alone})
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out:UserWarning")
+def test_layers_that_store_their_weight_the_other_way_round(tmp_path: Path) -> None:
+    """GPT-2's Conv1D, square, beside a Linear: PEFT says fan_in_fan_out for both and means the one."""
+    peft = pytest.importorskip("peft", reason="needs peft")
+    from transformers.pytorch_utils import Conv1D
+
+    torch.manual_seed(4)
+    base = Gated()
+    base.fuse = Conv1D(HIDDEN, HIDDEN)
+    torch.nn.init.normal_(base.fuse.weight)
+    start = {name: value.clone() for name, value in base.state_dict().items()}
+    config = peft.LoraConfig(
+        r=2, target_modules=["enter.audio", "fuse", "out"], fan_in_fan_out=True, init_lora_weights=False
+    )
+    model = peft.get_peft_model(base, config).eval()
+    model.save_pretrained(tmp_path / "adapter")
+    expected = {"audio": torch_logits(model, "audio")}
+    plain = Gated()
+    plain.fuse = Conv1D(HIDDEN, HIDDEN)
+    plain.load_state_dict(start)
+    assert np.abs(torch_logits(plain, "audio") - expected["audio"]).max() > 0.1
+    folders = {"audio": tmp_path / "adapter"}
+    checkpoint = save(tmp_path / "checkpoint", plain, adapters=folders, subsets=["audio"])
+    check_engines(checkpoint, tmp_path / "bundle", expected)
+
+
 def test_peft_adapters_named_as_the_subsets(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft", reason="needs peft")
     torch.manual_seed(2)

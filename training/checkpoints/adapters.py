@@ -15,7 +15,7 @@ What is pointed out is merged by the exporter; the merged network must answer as
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -141,17 +141,20 @@ def _from_folders(base: nn.Module, folders: Mapping[str, Path], subsets: Sequenc
 
 
 def adapter_files(
-    pairs: Sequence[Pair], prefix: str = f"{PREFIX}."
+    pairs: Sequence[Pair], prefix: str = f"{PREFIX}.", *, turned: Collection[str] = ()
 ) -> tuple[dict[str, Array], dict[str, object]]:
     """Returns tensors and configuration of an adapter in PEFT's layout.
 
     Args:
         pairs: at least one, and at most one for each layer.
         prefix: put before the layers' names.
+        turned: names, prefix included, of layers whose weight is stored (in, out): their pairs are for the
+            weight as it is stored, and PEFT's are for the layer.
     """
     tensors: dict[str, Array] = {}
     for pair in pairs:
-        for side, half in (("A", pair.a), ("B", pair.b)):
+        halves = (pair.b.T, pair.a.T) if f"{prefix}{pair.layer}" in turned else (pair.a, pair.b)
+        for side, half in zip("AB", halves, strict=True):
             key = f"base_model.model.{prefix}{pair.layer}.lora_{side}.weight"
             tensors[key] = half.detach().float().contiguous().numpy()
     rank, alpha = len(pairs[0].a), pairs[0].scale * len(pairs[0].a)
@@ -164,7 +167,7 @@ def adapter_files(
         "rank_pattern": {name: r for name, r in ranks.items() if r != rank},
         "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": any(layer in turned for layer in ranks),
         "target_modules": list(ranks),
         "inference_mode": True,
     }

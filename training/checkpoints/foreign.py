@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeemo.errors import SubsetError, TrainingError
+from edgeemo.export.products import transposed_modules
 from edgeemo.modality import all_subsets, parse_subset, subset_members
 from edgeemo.training.answer import centred
 from edgeemo.training.checkpoints.adapters import Adapted, Adapters, adapter_files, take_out_adapters
@@ -153,9 +154,10 @@ def network_from_module(
     if adapted.pairs:
         _check_merged(adapted, found, windows, classes)
     files = {}
+    turned = transposed_modules(graphs.values())
     for name, pairs in adapted.pairs.items():
         if used := _used_pairs(pairs, graphs if name == COMMON else {name: graphs[name]}):
-            files[name] = adapter_files(used)
+            files[name] = adapter_files(used, turned=turned)
     return Network(models=models, weights=weights, graphs=graphs, adapters=files)
 
 
