@@ -20,7 +20,9 @@ def main() -> None:
     parser.add_argument("checkpoint", help="folder that training wrote")
     parser.add_argument("bundle", help="folder to write")
     parser.add_argument("--subset", action="append", help="only this one; repeatable")
-    parser.add_argument("--variant", action="append", help="only this one: fp32, int8, fp16, int8-trt; repeatable")
+    parser.add_argument(
+        "--variant", action="append", help="only this one: fp32, int8, fp16, int8-trt; repeatable"
+    )
     args = parser.parse_args()
 
     variants = args.variant or DEFAULT_VARIANTS  # int8 for CPUs, fp16 for GPUs
