@@ -26,7 +26,6 @@ from edgeemo.export.passes.gelu import fuse_gelu
 from edgeemo.export.passes.layer_norm import fuse_layer_norm
 from edgeemo.export.passes.layout import merge_layout
 from edgeemo.export.passes.names import shorten_names
-from edgeemo.export.passes.norm_bias import move_norm_bias
 from edgeemo.export.passes.projections import fuse_projections
 from edgeemo.export.passes.rows import flatten_rows
 from edgeemo.runtimes import OrtRunner
@@ -331,39 +330,6 @@ def test_blocks_of_one_matrix_become_one_product() -> None:
     model = graph(steps, weights, {"a": ["batch", D], "v": ["batch", D]}, ["y_a", "y_v"])
     assert after(model, lambda m: merge_blocks(m, own)) == {"Concat": 1, "Gemm": 1, "Split": 1}
     assert after(model, lambda m: merge_blocks(m, ())) == {"Gemm": 2, "MatMul": 2, "Add": 2}
-
-
-def test_the_bias_of_a_norm_goes_into_the_products_behind_it() -> None:
-    steps: list[Step] = [
-        ("LayerNormalization", "x gain shift", "n", {"axis": -1}),
-        ("MatMul", "n w", "a"),
-        ("Add", "a b", "left"),
-        ("MatMul", "n v", "c"),
-        ("Add", "d c", "right"),
-        ("Mul", "left right", "y"),
-    ]
-    weights = {name: numbers(D, seed=ord(name[0])) for name in ("gain", "shift", "b", "d")}
-    weights |= {"w": numbers(D, D, seed=1), "v": numbers(D, D, seed=2)}
-    model = graph(steps, weights, {"x": ["batch", T, D]}, ["y"])
-    after(model, move_norm_bias, 1e-5)
-    moved = ir.from_proto(model)
-    move_norm_bias(moved)
-    norm = next(node for node in moved.graph if node.op_type == "LayerNormalization")
-    assert len(norm.inputs) == 2
-    assert {"b.shifted", "d.shifted"} < set(moved.graph.initializers)
-
-
-def test_a_norm_whose_value_is_added_elsewhere_keeps_its_bias() -> None:
-    steps: list[Step] = [
-        ("LayerNormalization", "x gain shift", "n", {"axis": -1}),
-        ("MatMul", "n w", "a"),
-        ("Add", "a b", "left"),
-        ("Add", "left n", "y"),
-    ]
-    weights = {name: numbers(D, seed=ord(name[0])) for name in ("gain", "shift", "b")} | {"w": numbers(D, D)}
-    model = ir.from_proto(graph(steps, weights, {"x": ["batch", T, D]}, ["y"]))
-    move_norm_bias(model)
-    assert len(next(iter(model.graph)).inputs) == 3
 
 
 def test_products_go_on_rows_and_reshapes_meet() -> None:

@@ -20,7 +20,6 @@ from edgeemo.export.passes.fold import fold_constants
 from edgeemo.export.passes.gelu import fuse_gelu
 from edgeemo.export.passes.layer_norm import fuse_layer_norm
 from edgeemo.export.passes.layout import merge_layout
-from edgeemo.export.passes.norm_bias import move_norm_bias
 from edgeemo.export.passes.projections import fuse_projections
 from edgeemo.export.passes.rows import flatten_rows
 
@@ -38,7 +37,7 @@ COMMON: tuple[tuple[str, Pass], ...] = (
     ("biases", merge_biases),
 )
 OWN: dict[str, tuple[tuple[str, Pass], ...]] = {
-    ONNXRUNTIME: (("norm_bias", move_norm_bias), ("attention", fuse_attention), ("rows", flatten_rows)),
+    ONNXRUNTIME: (("attention", fuse_attention), ("rows", flatten_rows)),
 }
 
 
