@@ -47,11 +47,19 @@ def crops(count: int, seed: int = 0) -> torch.Tensor:
 def test_folded_stem_gives_the_same_features(trained: TrainableFaceStem) -> None:
     x = crops(6).reshape(2, 3, 48, 48)
     with torch.no_grad():
-        expected, got, untrained = trained(x), trained.fold()(x), FaceStem()(x)
+        expected = (trained(x) + trained(x.flip(3))) / 2
+        got, untrained = trained.fold()(x), FaceStem()(x)
     assert got.shape == (2, 3, 64)
     # Rounding of nine layers of up to 864 products: 9 * sqrt(864) * 2^-24 of the largest feature.
     assert float((got - expected).abs().max()) < 9 * 864**0.5 * 2**-24 * float(expected.abs().max())
     assert float((untrained - expected).abs().max()) > 0.1
+
+
+def test_a_face_and_its_mirror_image_are_the_same(trained: TrainableFaceStem) -> None:
+    stem, x = trained.fold(), crops(6).reshape(2, 3, 48, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(stem(x.flip(3)), stem(x), rtol=0, atol=1e-5)
+        assert float((trained(x.flip(3)) - trained(x)).abs().max()) > 1e-3
 
 
 def test_crops_do_not_influence_each_other(trained: TrainableFaceStem) -> None:
@@ -129,23 +137,21 @@ def write_ferplus(data: Path, *, train: int, val: int) -> None:
 def test_stem_learns_and_resumes_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "BATCH", 16)
     write_ferplus(tmp_path, train=112, val=40)
-    whole = fitting.fit_face(tmp_path, tmp_path / "whole", epochs=3, teachers={"residual": 2})
+    whole = fitting.fit_face(tmp_path, tmp_path / "whole", epochs=3)
     assert whole["accuracy"] > 0.9
     assert whole["faces"] == 40
     assert whole["uar"] == pytest.approx((whole["recall.happy"] + whole["recall.sad"]) / 2)
     assert json.loads((tmp_path / "whole" / "metrics.json").read_text()) == whole
 
     def kill(done: int, _: int, __: dict[str, float]) -> None:
-        if done == 4:  # two epochs of the teacher, two of the stem
+        if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3, teachers={"residual": 2}, progress=kill)
+        fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3, progress=kill)
     with pytest.raises(TrainingError, match="train the face stem first"):
         fitting.load_face_stem(tmp_path / "killed")
-    fitting.fit_face(
-        tmp_path, tmp_path / "killed", epochs=3, teachers={"residual": 2}
-    )  # the third epoch alone
+    fitting.fit_face(tmp_path, tmp_path / "killed", epochs=3)  # goes on with the third epoch
     stems = [fitting.load_face_stem(tmp_path / name) for name in ("whole", "killed")]
     for name, tensor in stems[0].state_dict().items():
         torch.testing.assert_close(stems[1].state_dict()[name], tensor, msg=name)
@@ -154,13 +160,6 @@ def test_stem_learns_and_resumes_where_it_was_killed(tmp_path: Path, monkeypatch
     logits = fitting.face_logits(FaceClassifier(stems[0]).eval(), faces(5))
     assert logits.shape == (5, 7)
     assert logits.dtype == np.float32
-
-
-def test_stem_trains_without_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "BATCH", 16)
-    write_ferplus(tmp_path, train=112, val=40)
-    assert fitting.fit_face(tmp_path, tmp_path / "out", epochs=3, teachers={})["accuracy"] > 0.9
-    assert not list((tmp_path / "out").glob("teacher*"))
 
 
 def test_stem_never_sees_rows_of_the_trunk() -> None:

@@ -58,6 +58,9 @@ log = logging.getLogger(__name__)
 
 HOP_S = 0.5
 REFERENCE_WINDOWS = 256
+# The prior that ships for faces is flatter than that of FER+, where three faces in four are neutral, happy
+# or surprised: 0.4 points of accuracy on val buy 2.8 points of UAR.
+PRIOR_POWERS = {"video": 0.8}
 
 Report = Callable[[str, int, int, Mapping[str, float]], None]
 
@@ -127,6 +130,7 @@ def train_live(
     trunks = _fit_trunks(pools, checks, out, stems=stems, config=config, say=say)
     chosen = max(trunks, key=lambda family: trunks[family][1]["score"])
     model = trunks[chosen][0]
+    priors = subset_priors(pools, PRIOR_POWERS)  # the logits are free of any: another one may ship
     say("temperatures", 0, 1, {})
     calibration = calibrate(model, checks, priors)
     temperatures = calibration.temperatures

@@ -260,11 +260,20 @@ class Batch:
     log_prior: Array
 
 
-def subset_priors(pools: Mapping[str, Pool]) -> dict[str, NDArray[np.float64]]:
-    """Returns subset -> (7,) prior: the normalised geometric mean of the members' own priors."""
+def subset_priors(
+    pools: Mapping[str, Pool], powers: Mapping[str, float] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Returns subset -> (7,) prior: the normalised geometric mean of the members' own priors.
+
+    Args:
+        pools: modality -> pool.
+        powers: modality -> power that its prior is raised to; below 1 it is flatter than its data.
+    """
+    powers = powers or {}
     priors = {}
     for subset in all_subsets(tuple(pools)):
-        weights = np.exp(np.mean([np.log(pools[m].prior) for m in subset_members(subset)], axis=0))
+        logs = [powers.get(m, 1.0) * np.log(pools[m].prior) for m in subset_members(subset)]
+        weights = np.exp(np.mean(logs, axis=0))
         priors[subset] = weights / weights.sum()
     return priors
 
