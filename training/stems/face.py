@@ -79,7 +79,7 @@ class TrainableFaceStem(nn.Module):
         return self.norm(self.project(hidden)).reshape(-1, crops.shape[1], FEATURE_WIDTH)
 
     def fold(self) -> FaceStem:
-        """Returns the deployed stem: the mean of what this one says, in eval mode, of a crop and its mirror."""
+        """Returns the deployed stem: the mean of this one in eval mode on a crop and on its mirror image."""
         deployed = FaceStem()
         with torch.no_grad():
             for source, target in zip(
