@@ -488,7 +488,7 @@ def test_it_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "1 engines made anew" in done.stdout
+    assert "1 engine made anew" in done.stdout
     assert f"back with: edgeemo rollback {bundle}" in done.stdout
 
 

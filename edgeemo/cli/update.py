@@ -64,8 +64,9 @@ def run(args: argparse.Namespace) -> int:
             f"{graph.name:<{width}}{graph.variant:<8}{graph.bytes / 1e3:8.1f}   {verdict.deviation:9.1e}"
             f"   {labels:>14}   {seconds[graph.name].judged_by}, {seconds[graph.name].seconds:.2f} s"
         )
+    count = f"{len(report.engines)} engine{'s' if len(report.engines) > 1 else ''}"
     print(
-        f"{len(report.engines)} engines made anew, {len(report.export.kept)} files kept, in "
+        f"{count} made anew, {len(report.export.kept)} files kept, in "
         f"{report.export.seconds:.1f} s; back with: edgeemo rollback {report.bundle}"
     )
     return 0
