@@ -1,0 +1,1 @@
+"""The exporter against what one gets by hand, and against what the machine can do at all."""
