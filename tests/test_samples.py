@@ -78,7 +78,7 @@ def test_a_network_of_your_own(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs torch")
     output = run_sample("custom_network.py", str(tmp_path / "bundle"))
     assert "<Bundle 'mine' (means) at" in output
-    assert "1 engines over video in fp32, int8" in output
+    assert "1 engines over video in fp16, int8" in output
 
 
 def test_the_readme_shows_what_happens() -> None:
