@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -607,10 +606,3 @@ def test_training_and_device_agree(tmp_path: Path) -> None:
     assert report.engines[0].judged_by == "the adapter's own reference"
     exact = next(graph for graph in report.export.graphs if graph.variant == "fp32")
     assert exact.verdict.deviation < 1e-5
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
