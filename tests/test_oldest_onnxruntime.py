@@ -18,9 +18,10 @@ from edgeemo.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = "1.23.2"
-# Of the largest number. fp32 sums in another order; elsewhere a number that is rounded on the way may tip
-# over: a unit in the last of fp16's eleven bits, or a level of eight bits, at each of several layers.
-TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.02, "int8-trt": 0.05}
+# Root mean square, of the logits'. fp32 sums in another order; elsewhere a number rounded on the way may
+# tip over. Pairs for TensorRT are fused by one version and not by the other: a level of eight bits at each
+# of several layers, on a network of eight numbers a layer.
+TOLERANCE = {"fp32": 1e-5, "fp16": 2e-3, "int8": 0.01, "int8-trt": 0.1}
 
 
 @pytest.fixture(scope="session")
@@ -60,5 +61,6 @@ def test_it_opens_every_graph_and_agrees(oldest: Path, tiny_export: Path, tmp_pa
         assert set(found.files) == set(expected)
         for name, array in expected.items():
             # Evidence is a part of the logits.
-            scale = np.abs(expected.get(f"{name.rpartition('/')[0]}/logits", array)).max()
-            assert np.abs(found[name] - array).max() <= TOLERANCE[name.split("/")[1]] * scale, name
+            scale = expected.get(f"{name.rpartition('/')[0]}/logits", array)
+            error = np.sqrt(np.mean((found[name] - array) ** 2) / np.mean(scale**2))
+            assert error <= TOLERANCE[name.split("/")[1]], name
