@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import external_data_helper
 
 from edgeemo.errors import CheckpointError
@@ -38,7 +40,32 @@ def load_plain_model(path: Path) -> onnx.ModelProto:
     for tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_data(path, tensor)
+    if model.ByteSize() > MAX_BYTES:
+        raise CheckpointError(
+            f"{path}: {model.ByteSize()} bytes with its weights; one ONNX file holds at most {MAX_BYTES}, "
+            "and models of that size are not meant for the devices that this project serves"
+        )
+    try:
+        onnx.checker.check_model(model)
+    except Exception as reason:  # the checker raises several kinds
+        said = " ".join(str(reason).split())
+        raise CheckpointError(f"{path}: not a valid ONNX model ({said}); export it again") from None
     return model
+
+
+def array_from_tensor(tensor: onnx.TensorProto) -> NDArray[np.float32]:
+    """Returns the numbers of a FLOAT tensor.
+
+    Raises:
+        CheckpointError: it holds more or fewer than its shape needs.
+    """
+    try:
+        array: NDArray[np.float32] = onnx.numpy_helper.to_array(tensor)
+    except Exception as reason:  # numpy and onnx raise several kinds
+        raise CheckpointError(
+            f"the weight {tensor.name!r} {list(tensor.dims)} is damaged ({reason}); export the model again"
+        ) from None
+    return array
 
 
 def _load_data(path: Path, tensor: onnx.TensorProto) -> None:
@@ -53,6 +80,7 @@ def _load_data(path: Path, tensor: onnx.TensorProto) -> None:
         )
     try:
         external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+        expected = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except Exception as reason:  # onnx raises what its C++ code, protobuf and the system raise
         raise CheckpointError(
             f"{path}: the data of {tensor.name!r} in {location!r} cannot be read ({reason}). Save the "
@@ -60,7 +88,6 @@ def _load_data(path: Path, tensor: onnx.TensorProto) -> None:
         ) from None
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
-    expected = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     for size in tensor.dims:
         expected *= size
     if len(tensor.raw_data) != expected:

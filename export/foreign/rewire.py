@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgeemo.errors import CheckpointError
+from edgeemo.export.foreign.load import array_from_tensor
 from edgeemo.export.products import Site, scope_of
 
 
@@ -68,7 +69,7 @@ def replace_bias(
         old = np.zeros_like(array)
         if node.op_type == "Gemm":
             if len(node.input) > 2 and node.input[2] in tensors:
-                old = numpy_helper.to_array(tensors[node.input[2]])
+                old = array_from_tensor(tensors[node.input[2]])
             del node.input[2:]
             node.input.append(name)
             for attribute in node.attribute:
@@ -76,7 +77,7 @@ def replace_bias(
                     attribute.f = 1.0
         elif (place := _bias_of(graph, node, tensors, site.module)) is not None:
             adder, slot = place
-            old = numpy_helper.to_array(tensors[adder.input[slot]])
+            old = array_from_tensor(tensors[adder.input[slot]])
             adder.input[slot] = name
         else:
             inner = f"{node.output[0]}.without_bias"
