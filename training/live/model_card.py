@@ -67,6 +67,17 @@ _LIMITS = """\
 """
 
 
+_TRIED = """\
+- Faces: a residual network of 1.9 M parameters reached 84.8 % on FER+ val after 18 epochs, less than the
+  stem itself (85.6 % on a plain crop). A stem taught by both for 44 epochs had 85.5 %. The mean of all of
+  them on a crop and its mirror image had 86.4 %, the stem alone on both 86.3 %: that is what ships.
+- Voices: three teachers (61, 67 and 62 % UAR on RAVDESS; 64, 57 and 54 on nEMO; 90, 79 and 76 on EMO-DB)
+  have 69, 64 and 86 together. The stem that they taught gained on RAVDESS and lost on the other two.
+- Texts: the linear teachers reach 66.0 % on GoEmotions and 58.2 % (weighted F1 54.9) on MELD, each with the
+  corpus known: about what these data give without pre-trained words.
+"""
+
+
 def model_card(
     *,
     labels: Sequence[str],
@@ -179,6 +190,9 @@ def model_card(
             "",
             *_table(("part", "parameters"), [(part, f"{count:,}") for part, count in sizes.items()]),
             "",
+            "## Tried",
+            "",
+            _TRIED,
             "## Limits",
             "",
             _LIMITS,
