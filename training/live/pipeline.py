@@ -58,9 +58,9 @@ log = logging.getLogger(__name__)
 
 HOP_S = 0.5
 REFERENCE_WINDOWS = 256
-# The prior that ships for faces is flatter than that of FER+, where three faces in four are neutral, happy
-# or surprised: 0.4 points of accuracy on val buy 2.8 points of UAR.
-PRIOR_POWERS = {"video": 0.8}
+# A temperature below 1 makes the evidence of a face count for more than in training, and its prior for less:
+# of the powers 0.8 to 1.7 of the prior of FER+, 1.3 has 85.8 % accuracy and 71.6 % UAR on val (1: 85.1, 75.3)
+PRIOR_POWERS = {"video": 1.3}
 
 Report = Callable[[str, int, int, Mapping[str, float]], None]
 
