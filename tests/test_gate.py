@@ -180,7 +180,5 @@ def test_numbers_that_are_not_finite_fail() -> None:
         if tensor.name == "down":
             tensor.CopyFrom(numpy_helper.from_array(np.array([np.nan], np.float32), "down"))
     for variant in ("fp32", "int8"):
-        with pytest.raises(
-            GateError, match=rf"the engine x \({variant}\) .* numbers that are not finite"
-        ):
+        with pytest.raises(GateError, match=rf"the engine x \({variant}\) .* numbers that are not finite"):
             judge_engine(model, "x", variant, SPEC, toy_reference())
