@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.report import Report, Table
 from edgeemo.bundle import Bundle, bytes_from_tensors, read_tensors
 from edgeemo.export import export_bundle
-from edgeemo.export.update import update_bundle
+from edgeemo.export.update.bundle import update_bundle
 from edgeemo.sensors import TextQueue
 from edgeemo.session import EventKind, Session
 
@@ -123,7 +123,7 @@ _UPDATER = """
 import sys
 from pathlib import Path
 from benchmarks.update import _new_adapter
-from edgeemo.export.update import update_bundle
+from edgeemo.export.update.bundle import update_bundle
 bundle, checkpoint, folder = map(Path, sys.argv[1:])
 seed = 100
 print("ready", flush=True)

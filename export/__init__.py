@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from edgeemo.export.checkpoint import Checkpoint
     from edgeemo.export.exporter import export_bundle
     from edgeemo.export.foreign.merge import MergeReport, merge_peft
-    from edgeemo.export.labelled import LabelledResult
+    from edgeemo.export.gate.labelled import LabelledResult
     from edgeemo.export.recipe import Recipe, read_recipe
     from edgeemo.export.report import ExportReport, GraphReport
-    from edgeemo.export.update import UpdateReport, update_bundle
+    from edgeemo.export.update.bundle import UpdateReport, update_bundle
     from edgeemo.export.variants.make import DEFAULT_VARIANTS, VARIANTS
 
 _HOMES = {
@@ -24,14 +24,14 @@ _HOMES = {
     "Checkpoint": "edgeemo.export.checkpoint",
     "ExportReport": "edgeemo.export.report",
     "GraphReport": "edgeemo.export.report",
-    "LabelledResult": "edgeemo.export.labelled",
+    "LabelledResult": "edgeemo.export.gate.labelled",
     "MergeReport": "edgeemo.export.foreign.merge",
     "Recipe": "edgeemo.export.recipe",
-    "UpdateReport": "edgeemo.export.update",
+    "UpdateReport": "edgeemo.export.update.bundle",
     "export_bundle": "edgeemo.export.exporter",
     "merge_peft": "edgeemo.export.foreign.merge",
     "read_recipe": "edgeemo.export.recipe",
-    "update_bundle": "edgeemo.export.update",
+    "update_bundle": "edgeemo.export.update.bundle",
 }
 
 __all__ = [

@@ -13,11 +13,11 @@ from edgeemo.bundle.store import Bundle
 from edgeemo.bundle.tensors import Array, bytes_from_tensors
 from edgeemo.export.checkpoint import Checkpoint
 from edgeemo.export.drafts import Draft
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.provenance import provenance_of
 from edgeemo.export.recipe import STEMS, Recipe, toml_from_recipe
 from edgeemo.export.report import GraphReport
 from edgeemo.export.share import share_tensors
-from edgeemo.export.thresholds import Thresholds
 from edgeemo.modality import subset_members
 
 REFERENCE_WINDOWS = 16

@@ -28,7 +28,9 @@ from edgeemo.bundle.manifest_json import (
 )
 from edgeemo.bundle.tensors import Array, read_tensors
 from edgeemo.errors import CheckpointError, SubsetError
-from edgeemo.export.adapters import Adapter, merge_adapters, read_adapter
+from edgeemo.export.adapters.merge import Adapter, merge_adapters, read_adapter
+from edgeemo.export.adapters.peft import check_tensor
+from edgeemo.export.adapters.products import transposed_modules
 from edgeemo.export.checks import (
     check_adapted,
     check_engine_graph,
@@ -38,8 +40,6 @@ from edgeemo.export.checks import (
     check_weights,
 )
 from edgeemo.export.graph import load_graph
-from edgeemo.export.peft import check_tensor
-from edgeemo.export.products import transposed_modules
 from edgeemo.modality import parse_subset, subset_members
 
 if TYPE_CHECKING:

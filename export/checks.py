@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from edgeemo.bundle.manifest import ModalitySpec
 from edgeemo.bundle.tensors import Array
 from edgeemo.errors import CheckpointError
+from edgeemo.export.adapters.peft import check_tensor
 from edgeemo.export.graph import io_shapes, weight_shapes
-from edgeemo.export.peft import check_tensor
 from edgeemo.modality import subset_members
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ from functools import cached_property
 
 from edgeemo.bundle.tensors import Array
 from edgeemo.errors import GateError, MissingDependencyError
+from edgeemo.export.adapters.unmerged import unmerged_answers
 from edgeemo.export.calibrate import exact_ranges
 from edgeemo.export.checkpoint import COMMON, Checkpoint
 from edgeemo.export.dialect import DIALECTS
-from edgeemo.export.gate import FRAMES, Verdict, engine_feed, judge_engine, judge_stem
+from edgeemo.export.gate.judge import FRAMES, Verdict, engine_feed, judge_engine, judge_stem
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.graph import bind_weights, copy_model, fold_graph
 from edgeemo.export.passes.names import shorten_names
 from edgeemo.export.passes.pipeline import PassReport, optimize_all
 from edgeemo.export.recipe import STEMS, GraphRecipe, Recipe
-from edgeemo.export.thresholds import Thresholds
-from edgeemo.export.unmerged import unmerged_answers
 from edgeemo.export.variants.make import DIALECT_OF, FP32, INT8, VariantContext, make_variant
 from edgeemo.export.variants.static import Ranges
 

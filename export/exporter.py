@@ -11,12 +11,12 @@ from edgeemo.bundle.store import Bundle
 from edgeemo.errors import BundleError, ExportError, FormatVersionError, InputError
 from edgeemo.export.assemble import assemble, recipe_bytes
 from edgeemo.export.checkpoint import Checkpoint
-from edgeemo.export.labelled import Measure
+from edgeemo.export.gate.labelled import Measure
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.making import Order, make_all
 from edgeemo.export.provenance import provenance_of
 from edgeemo.export.recipe import Recipe, toml_from_recipe
 from edgeemo.export.report import ExportReport
-from edgeemo.export.thresholds import Thresholds
 from edgeemo.export.variants.make import DEFAULT_VARIANTS, VARIANTS
 
 Progress = Callable[[int, int, str], None]

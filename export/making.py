@@ -11,9 +11,9 @@ from edgeemo.errors import GateError
 from edgeemo.export.assemble import assemble
 from edgeemo.export.checkpoint import Checkpoint
 from edgeemo.export.drafts import Draft, Dropped, Source, make_drafts
-from edgeemo.export.labelled import LabelledResult, Measure, require_accuracy
+from edgeemo.export.gate.labelled import LabelledResult, Measure, require_accuracy
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.recipe import ENGINES, STEMS, GraphRecipe, Recipe
-from edgeemo.export.thresholds import Thresholds
 from edgeemo.export.tune import tune_graph
 from edgeemo.export.variants.make import FP32, VARIANTS
 from edgeemo.modality import subset_members

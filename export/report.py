@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeemo.export.drafts import Dropped
-from edgeemo.export.gate import Verdict
-from edgeemo.export.labelled import LabelledResult
+from edgeemo.export.gate.judge import Verdict
+from edgeemo.export.gate.labelled import LabelledResult
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.passes.pipeline import PassReport
 from edgeemo.export.recipe import ENGINES, STEMS, GraphRecipe
-from edgeemo.export.thresholds import Thresholds
 from edgeemo.runtimes.machine import cpu_count, cpu_model
 
 

@@ -28,9 +28,9 @@ from edgeemo.bundle.tensors import Array
 from edgeemo.errors import BackendError, ExportError, MissingDependencyError
 from edgeemo.export.dialect import STANDARD
 from edgeemo.export.drafts import Source
-from edgeemo.export.gate import engine_answers, engine_feed, relative_rms, run_rows
+from edgeemo.export.gate.half import run_in_half
+from edgeemo.export.gate.judge import engine_answers, engine_feed, relative_rms, run_rows
 from edgeemo.export.graph import bytes_from_model
-from edgeemo.export.half import run_in_half
 from edgeemo.export.recipe import DYNAMIC, METHODS, STEMS, GraphRecipe, Recipe
 from edgeemo.export.variants.dynamic import constant_products
 from edgeemo.export.variants.make import DIALECT_OF, FP16, FP32, INT8, INT8_TRT, quantized_nodes

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeemo.bundle import bytes_from_tensors, read_tensors
 from edgeemo.export import Checkpoint
-from edgeemo.export.unmerged import unmerged_answers
+from edgeemo.export.adapters.unmerged import unmerged_answers
 
 TINY = Path(__file__).parent / "data" / "tiny_checkpoint"
 

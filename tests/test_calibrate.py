@@ -13,7 +13,7 @@ from tiny_stem import convolution_stem
 from edgeemo.errors import InputError
 from edgeemo.export import Checkpoint
 from edgeemo.export.calibrate import activation_ranges, error_function, exact_ranges
-from edgeemo.export.gate import engine_feed
+from edgeemo.export.gate.judge import engine_feed
 from edgeemo.export.graph import bind_weights, bytes_from_model, copy_model, expose_values, fold_graph
 from edgeemo.runtimes import OrtRunner
 

@@ -11,8 +11,8 @@ import pytest
 from edgeemo.bundle import Bundle
 from edgeemo.bundle.sizes import ENGINE, measure_sizes, together
 from edgeemo.export import Checkpoint, export_bundle
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.provenance import provenance_of
-from edgeemo.export.thresholds import Thresholds
 from edgeemo.modality import all_subsets, subset_members
 from edgeemo.runtimes import OrtRunner
 

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeemo.bundle import Bundle, SubsetSpec
 from edgeemo.errors import GateError
 from edgeemo.export import Checkpoint
-from edgeemo.export.gate import changed_labels, judge_engine, judge_stem
+from edgeemo.export.gate.judge import changed_labels, judge_engine, judge_stem
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.graph import bytes_from_model
-from edgeemo.export.thresholds import Thresholds
 from edgeemo.export.variants.fp16 import halve_floats
 from edgeemo.runtimes import OrtRunner
 

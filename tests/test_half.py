@@ -12,8 +12,8 @@ from onnx.reference import ReferenceEvaluator
 
 from edgeemo.bundle import Bundle
 from edgeemo.export import Checkpoint
-from edgeemo.export.gate import engine_feed
-from edgeemo.export.half import rounded_model, run_in_half
+from edgeemo.export.gate.half import rounded_model, run_in_half
+from edgeemo.export.gate.judge import engine_feed
 from edgeemo.export.variants.fp16 import halve_floats
 
 TINY = Path(__file__).parent / "data" / "tiny_checkpoint"

@@ -6,8 +6,8 @@ import pytest
 
 from edgeemo.errors import GateError
 from edgeemo.export import LabelledResult
-from edgeemo.export.labelled import failures, require_accuracy
-from edgeemo.export.thresholds import Thresholds
+from edgeemo.export.gate.labelled import failures, require_accuracy
+from edgeemo.export.gate.thresholds import Thresholds
 
 
 def result(variant: str, accuracy: float, n: int = 1000, subset: str = "audio") -> LabelledResult:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgeemo.export import Checkpoint
-from edgeemo.export.adapters import Adapter, LowRankPair, add_low_rank, merge_adapters
+from edgeemo.export.adapters.merge import Adapter, LowRankPair, add_low_rank, merge_adapters
 from edgeemo.modality import subset_members
 
 TINY = Path(__file__).parent / "data" / "tiny_checkpoint"

@@ -23,9 +23,9 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_linear import KINDS, Array, Layer, chain, random_layer, write_adapter
 
 from edgeemo.export import merge_peft
-from edgeemo.export.adapters import Adapter, LowRankPair, merge_adapters, read_adapter
+from edgeemo.export.adapters.merge import Adapter, LowRankPair, merge_adapters, read_adapter
+from edgeemo.export.adapters.unmerged import unmerged_answers
 from edgeemo.export.graph import bind_weights
-from edgeemo.export.unmerged import unmerged_answers
 from edgeemo.modality import all_subsets, subset_members
 from edgeemo.runtimes import OrtRunner
 

@@ -29,7 +29,7 @@ from edgeemo.bundle import Bundle, BundleWriter, bytes_from_tensors, read_tensor
 from edgeemo.cli.main import main
 from edgeemo.errors import CheckpointError, EdgeEmoError, ExportError
 from edgeemo.export import Checkpoint, export_bundle, merge_peft
-from edgeemo.export.adapters import read_adapter
+from edgeemo.export.adapters.merge import read_adapter
 from edgeemo.export.dialect import STANDARD, check_operators
 
 TINY = Path(__file__).parent / "data" / "tiny_checkpoint"

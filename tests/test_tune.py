@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import edgeemo.export.tune as tune_module
 from edgeemo.export import Checkpoint, Recipe
 from edgeemo.export.drafts import Source
-from edgeemo.export.gate import run_rows
+from edgeemo.export.gate.judge import run_rows
 from edgeemo.export.graph import bytes_from_model
 from edgeemo.export.recipe import ENGINES, STEMS, GraphRecipe
 from edgeemo.export.tune import tune_graph

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 
 from edgeemo.errors import ExportError
 from edgeemo.export import Checkpoint
-from edgeemo.export.adapters import Adapter, LowRankPair, merge_adapters
+from edgeemo.export.adapters.merge import Adapter, LowRankPair, merge_adapters
+from edgeemo.export.adapters.unmerged import unmerged_answers, unmerged_graph
 from edgeemo.export.graph import bind_weights, bytes_from_model
-from edgeemo.export.unmerged import unmerged_answers, unmerged_graph
 from edgeemo.modality import all_subsets
 from edgeemo.runtimes import OrtRunner
 

@@ -20,7 +20,7 @@ from edgeemo.bundle import Bundle, BundleWriter, bytes_from_tensors, read_tensor
 from edgeemo.cli.main import main
 from edgeemo.errors import BundleError, CheckpointError, EdgeEmoError, ExportError, GateError, SubsetError
 from edgeemo.export import Checkpoint, export_bundle
-from edgeemo.export.update import UpdateReport, update_bundle
+from edgeemo.export.update.bundle import UpdateReport, update_bundle
 from edgeemo.modality import all_subsets, subset_members
 from edgeemo.runtimes import OrtRunner
 from edgeemo.session import EngineOptions, Session

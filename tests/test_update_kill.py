@@ -14,7 +14,7 @@ from test_export_kill import workers
 
 from edgeemo.bundle import Bundle
 from edgeemo.export import export_bundle
-from edgeemo.export.update import update_bundle
+from edgeemo.export.update.bundle import update_bundle
 
 SEED = 20261
 
@@ -23,7 +23,7 @@ SEED = 20261
 UPDATER = """
 import os, sys, filelock, onnxruntime, onnxscript
 from edgeemo.bundle import BundleWriter
-from edgeemo.export.update import update_bundle
+from edgeemo.export.update.bundle import update_bundle
 bundle, base, *adapters = sys.argv[1:]
 for line in sys.stdin:
     worker = os.fork()

@@ -14,9 +14,9 @@ from edgeemo.errors import ExportError, InputError
 from edgeemo.export import Checkpoint
 from edgeemo.export.dialect import ONNXRUNTIME, STANDARD
 from edgeemo.export.drafts import Source
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.graph import bytes_from_model
 from edgeemo.export.recipe import ENGINES, STEMS, GraphRecipe
-from edgeemo.export.thresholds import Thresholds
 from edgeemo.export.variants.make import (
     DIALECT_OF,
     VARIANTS,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgeemo.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from edgeemo.export.update import UpdateReport
+    from edgeemo.export.update.bundle import UpdateReport
 
 
 def add_parser(subparsers: Any) -> None:
@@ -39,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Updates and prints what was made anew, and where."""
     from edgeemo.errors import SubsetError
-    from edgeemo.export.update import update_bundle
+    from edgeemo.export.update.bundle import update_bundle
 
     adapters = dict(args.adapter)
     if len(adapters) < len(args.adapter):

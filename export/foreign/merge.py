@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from edgeemo.bundle.disk import explained, write_file
 from edgeemo.errors import CheckpointError, InputError, MissingDependencyError
-from edgeemo.export.adapters import merge_pairs, stored_pair
+from edgeemo.export.adapters.merge import merge_pairs, stored_pair
+from edgeemo.export.adapters.peft import CONFIG_FILE, WEIGHTS_FILE, PeftFolder, read_config, read_peft
 from edgeemo.export.foreign.names import resolve_names
-from edgeemo.export.peft import CONFIG_FILE, WEIGHTS_FILE, PeftFolder, read_config, read_peft
 
 try:
     import onnx
 
+    from edgeemo.export.adapters.products import Site, Sites, find_sites
     from edgeemo.export.foreign.load import array_from_tensor, load_plain_model
     from edgeemo.export.foreign.rewire import (
         insert_nodes,
@@ -28,7 +29,6 @@ try:
         replace_weight,
         take_away_unused,
     )
-    from edgeemo.export.products import Site, Sites, find_sites
 except ImportError as reason:
     raise MissingDependencyError(
         "merging into an ONNX model", reason.name or "onnx", "pip install 'edgeemo[export]'"

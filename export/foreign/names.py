@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from edgeemo.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
-    from edgeemo.export.peft import PeftFolder
-    from edgeemo.export.products import Sites
+    from edgeemo.export.adapters.peft import PeftFolder
+    from edgeemo.export.adapters.products import Sites
 
 _LISTED = 12
 

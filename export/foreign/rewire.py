@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgeemo.errors import CheckpointError
+from edgeemo.export.adapters.products import Site, scope_of
 from edgeemo.export.foreign.load import array_from_tensor
-from edgeemo.export.products import Site, scope_of
 
 
 def replace_weight(model: onnx.ModelProto, site: Site, array: NDArray[np.float32]) -> None:

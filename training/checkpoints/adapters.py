@@ -114,7 +114,7 @@ def _names(asked: object, known: Mapping[str, list[Pair]], subset: str) -> tuple
 
 
 def _from_folders(base: nn.Module, folders: Mapping[str, Path], subsets: Sequence[str]) -> Adapted:
-    from edgeemo.export.adapters import read_adapter
+    from edgeemo.export.adapters.merge import read_adapter
 
     unknown = [key for key in folders if key not in (COMMON, *subsets)]
     if unknown or peft_layers(base):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeemo.errors import SubsetError, TrainingError
-from edgeemo.export.products import transposed_modules
+from edgeemo.export.adapters.products import transposed_modules
 from edgeemo.modality import all_subsets, parse_subset, subset_members
 from edgeemo.training.answer import centred
 from edgeemo.training.checkpoints.adapters import Adapted, Adapters, adapter_files, take_out_adapters

@@ -9,9 +9,9 @@ import numpy as np
 
 from edgeemo.bundle.tensors import Array, read_tensors
 from edgeemo.errors import CheckpointError
+from edgeemo.export.adapters.unmerged import UnmergedNetwork
 from edgeemo.export.checkpoint import COMMON, REFERENCE, Checkpoint
 from edgeemo.export.graph import io_shapes
-from edgeemo.export.unmerged import UnmergedNetwork
 from edgeemo.modality import subset_members
 
 BROUGHT = "the adapter's own reference"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeemo.bundle.tensors import Array
 from edgeemo.errors import MissingDependencyError
-from edgeemo.export.adapters import Adapter, LowRankPair
+from edgeemo.export.adapters.merge import Adapter, LowRankPair
 from edgeemo.export.graph import Weights, bind_weights, bytes_from_model
 from edgeemo.modality import subset_members
 from edgeemo.runtimes.ort import OrtRunner

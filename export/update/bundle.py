@@ -18,15 +18,15 @@ from edgeemo.bundle.manifest import Manifest
 from edgeemo.bundle.place import changeable
 from edgeemo.bundle.store import Bundle
 from edgeemo.errors import BundleError, SubsetError
+from edgeemo.export.adapters.unmerged import UnmergedNetwork
 from edgeemo.export.assemble import Assembled, assemble, recipe_bytes
 from edgeemo.export.checkpoint import COMMON, Checkpoint
 from edgeemo.export.drafts import Draft, Source, make_drafts
-from edgeemo.export.judgement import answers_to_judge_by
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.recipe import ENGINES, Recipe, recipe_from_toml
 from edgeemo.export.report import ExportReport
-from edgeemo.export.same_base import check_base, updated_provenance
-from edgeemo.export.thresholds import Thresholds
-from edgeemo.export.unmerged import UnmergedNetwork
+from edgeemo.export.update.judgement import answers_to_judge_by
+from edgeemo.export.update.same_base import check_base, updated_provenance
 from edgeemo.modality import parse_subset
 
 Progress = Callable[[int, int, str], None]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.errors import CheckpointError
-from edgeemo.export.peft import Halves, read_config, read_peft
+from edgeemo.export.adapters.peft import Halves, read_config, read_peft
 
 WEIGHT = ".weight"
 _CACHED = 32768  # float64 numbers of a weight that are worked on at a time

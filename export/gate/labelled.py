@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgeemo.bundle.store import Bundle
 from edgeemo.errors import GateError
-from edgeemo.export.thresholds import Thresholds
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.variants.make import FP32
 
 

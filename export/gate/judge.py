@@ -20,9 +20,9 @@ from edgeemo.bundle.probabilities import probabilities_from_logits
 from edgeemo.bundle.tensors import Array
 from edgeemo.errors import GateError, MissingDependencyError
 from edgeemo.export.dialect import STANDARD
+from edgeemo.export.gate.half import run_in_half
+from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.graph import bytes_from_model
-from edgeemo.export.half import run_in_half
-from edgeemo.export.thresholds import Thresholds
 from edgeemo.export.variants.make import DIALECT_OF, FP16, FP32, INT8_TRT
 from edgeemo.modality import subset_members
 from edgeemo.runtimes.ort import OrtRunner

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edgeemo.bundle.manifest import Manifest, ModalitySpec, Provenance, Update
 from edgeemo.errors import CheckpointError
+from edgeemo.export.adapters.peft import CONFIG_FILE, WEIGHTS_FILE
 from edgeemo.export.checkpoint import CHECKPOINT, COMMON, RANGES, REFERENCE, Checkpoint
-from edgeemo.export.peft import CONFIG_FILE, WEIGHTS_FILE
 from edgeemo.export.provenance import provenance_of
 
 # Stems are not made anew, and answers are judged against the new adapters', not the old ones'.

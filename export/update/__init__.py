@@ -1,0 +1,1 @@
+"""New adapters for an installed bundle, without torch."""
