@@ -318,7 +318,8 @@ def test_a_failing_gate_names_the_engine_and_leaves_the_bundle(bundle: Path, tmp
     (other / "reference.safetensors").write_bytes(bytes_from_tensors(tensors))
     before = contents(bundle)
     with pytest.raises(
-        GateError, match=r"the engine video \(fp32\) deviates .* by 1\.\d+e-02 of the largest"
+        GateError,
+        match=r"the engine video \(fp32\) on the reference windows deviates .* by 1\.\d+e-02 of the largest",
     ):
         export_bundle(other, bundle, variants=["fp32"])
     assert contents(bundle) == before
