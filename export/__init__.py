@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from edgeemo.errors import MissingDependencyError
+
 if TYPE_CHECKING:
     from edgeemo.export.checkpoint import Checkpoint
     from edgeemo.export.exporter import export_bundle
@@ -34,6 +36,8 @@ _HOMES = {
     "update_bundle": "edgeemo.export.update.bundle",
 }
 
+_NEEDED = frozenset({"onnx", "onnx_ir", "onnxscript", "onnxruntime"})
+
 __all__ = [
     "DEFAULT_VARIANTS",
     "VARIANTS",
@@ -53,7 +57,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        try:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as reason:
+            if (reason.name or "").partition(".")[0] not in _NEEDED:
+                raise
+            raise MissingDependencyError(
+                "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
+            ) from None
     raise AttributeError(f"module 'edgeemo.export' has no attribute {name!r}")
 
 
