@@ -10,7 +10,7 @@ from edgeemo.bundle.commit import BundleWriter
 from edgeemo.bundle.store import Bundle
 from edgeemo.errors import BundleError, ExportError, FormatVersionError, InputError
 from edgeemo.export.assemble import assemble, recipe_bytes
-from edgeemo.export.checkpoint import Checkpoint
+from edgeemo.export.checkpoint import CHECKPOINT, Checkpoint
 from edgeemo.export.gate.labelled import Measure
 from edgeemo.export.gate.thresholds import Thresholds
 from edgeemo.export.making import Order, make_all
@@ -79,6 +79,7 @@ def export_bundle(
         if progress is not None:
             progress(done, last, what)
 
+    _check_place(out)
     with BundleWriter(out) as writer:
         if not tune:
             _existing_bundle(writer, source, keys, recipe)  # refused before the work, and looked at after it
@@ -116,6 +117,12 @@ def _choose_variants(variants: Sequence[str]) -> tuple[str, ...]:
             f"this exporter makes: {', '.join(VARIANTS)}"
         )
     return tuple(variant for variant in VARIANTS if variant in variants)
+
+
+def _check_place(out: str | Path) -> None:
+    """Raises where a bundle would lie among files that it has nothing to do with."""
+    if (Path(out) / CHECKPOINT).exists():
+        raise ExportError(f"{out} holds a checkpoint; choose another folder for the bundle")
 
 
 def _existing_bundle(

@@ -310,6 +310,15 @@ def test_a_damaged_bundle_is_replaced_whole_or_not_at_all(bundle: Path, simple: 
     assert contents(bundle) == contents(simple.path)
 
 
+def test_a_checkpoint_is_no_place_for_a_bundle(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(TINY, folder)
+    before = contents(folder)
+    with pytest.raises(ExportError, match="holds a checkpoint; choose another folder"):
+        export_bundle(folder, folder, variants=INT8)
+    assert contents(folder) == before
+
+
 def test_a_failing_gate_names_the_engine_and_leaves_the_bundle(bundle: Path, tmp_path: Path) -> None:
     """Reference answers that are not this network's: the first engine that shows it fails the export."""
     other = altered(tmp_path / "other")

@@ -329,6 +329,18 @@ def test_a_checkpoint_that_is_not_the_bundles_is_refused(bundle: Path, tmp_path:
     assert contents(bundle) == before
 
 
+def test_an_adapter_that_reaches_less_than_the_one_it_replaces_is_refused(
+    bundle: Path, tmp_path: Path
+) -> None:
+    folder = new_adapter(tmp_path / "text", "text")
+    before = contents(bundle)
+    with pytest.raises(
+        CheckpointError, match=r"adapter of 'common' lacks \d+ of the \d+ modules .*lora_B = 0"
+    ):
+        update_bundle(bundle, TINY, {"common": folder})
+    assert contents(bundle) == before
+
+
 def test_a_base_with_other_weights_is_refused(bundle: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(TINY, tmp_path / "base"))
     weights = dict(read_tensors(base / "model.safetensors"))
@@ -526,7 +538,8 @@ def test_a_bundle_inside_the_package_is_copied_first(
     assert main(["update", str(bundle), "--base", str(TINY), "--adapter", f"text={folder}"]) == 0
     output = capsys.readouterr().out
     (copy,) = (data / "bundles").iterdir()
-    assert f"{bundle} may not be changed; its copy in your data folder was updated:\n{copy}\n" in output
+    assert f"{bundle} may not be changed; its copy in your data folder was updated." in output
+    assert f"edgeemo run --bundle {copy}\n" in output
     assert contents(bundle) == before
     # The next update goes on from there, and a rollback finds it too.
     folder = new_adapter(tmp_path / "audio", "audio")

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edgeemo.bundle.commit import BundleWriter
+from edgeemo.bundle.commit import GRAPHS, BundleWriter
 from edgeemo.bundle.store import MANIFEST, REPORT, Bundle
 from edgeemo.errors import ExportError
 
@@ -49,11 +49,15 @@ def may_change(folder: Path) -> bool:
     """Tells whether a bundle may be changed where it lies."""
     if folder.resolve().is_relative_to(PACKAGE):
         return False
+    places = (folder, folder / GRAPHS, folder / GRAPHS / "weights")
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
+        for place in places:
+            if place.is_dir():
+                with tempfile.TemporaryFile(dir=place):
+                    pass
     except OSError as reason:
         return reason.errno not in _READ_ONLY  # a full disk is said where it is written to
+    return True
 
 
 def copy_place(bundle: Bundle) -> Path:

@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(_json(report), indent=1))
         return 0
     if report.copied_from is not None:
-        print(f"{report.copied_from} may not be changed; its copy in your data folder was updated:")
-        print(f"{report.bundle}")
+        print(f"{report.copied_from} may not be changed; its copy in your data folder was updated.")
+        print(f"To use it: edgeemo run --bundle {report.bundle}")
     width = max(len(engine.subset) for engine in report.engines) + 1
     seconds = {engine.subset: engine for engine in report.engines}
     print(f"{'':<{width}}variant       kB   deviation   labels changed   judged by")

@@ -17,7 +17,8 @@ from edgeemo.bundle.commit import BundleWriter
 from edgeemo.bundle.manifest import Manifest
 from edgeemo.bundle.place import changeable
 from edgeemo.bundle.store import Bundle
-from edgeemo.errors import BundleError, SubsetError
+from edgeemo.errors import BundleError, CheckpointError, SubsetError
+from edgeemo.export.adapters.merge import Adapter
 from edgeemo.export.adapters.unmerged import UnmergedNetwork
 from edgeemo.export.assemble import Assembled, assemble, recipe_bytes
 from edgeemo.export.checkpoint import COMMON, Checkpoint
@@ -115,6 +116,8 @@ def update_bundle(
         touched = _touched(existing, folders)
         check_base(existing.manifest, source, touched, folders)
         fresh = {name: source.read_adapter(folder, name) for name, folder in folders.items()}
+        for name, adapter in fresh.items():
+            _check_coverage(name, folders[name], adapter, source.adapters.get(name))
         source = replace(source, adapters={**source.adapters, **fresh})
         recipe, limits = _recipe_of(existing), _thresholds_of(existing.manifest)
         windows = existing.reference() if existing.manifest.reference is not None else {}
@@ -172,6 +175,23 @@ def _touched(bundle: Bundle, folders: Mapping[str, Path]) -> tuple[str, ...]:
         if name != COMMON:
             bundle.variants(name)
     return engines if COMMON in folders else tuple(key for key in engines if key in folders)
+
+
+def _check_coverage(name: str, folder: Path, new: Adapter, old: Adapter | None) -> None:
+    """Raises unless an adapter reaches every module that the one it replaces adapts.
+
+    Merged without the rest it would be a worse network that agrees with its own reference.
+
+    Raises:
+        CheckpointError: some modules are missing; the message counts them and names the first.
+    """
+    missing = [] if old is None else [module for module in old.pairs if module not in new.pairs]
+    if old is not None and missing:
+        raise CheckpointError(
+            f"{folder}: the new adapter of {name!r} lacks {len(missing)} of the {len(old.pairs)} modules "
+            f"that the one it replaces adapts, first {missing[0]!r}; those would lose what they learned. "
+            "Save all of them, with lora_B = 0 where nothing is to be added"
+        )
 
 
 def _recipe_of(bundle: Bundle) -> Recipe | None:
