@@ -19,7 +19,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help="speed, size, memory and cold start on this machine")
     parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="default: the one that ships")
     parser.add_argument("--subset", action="append", metavar="S", help="only this subset; repeatable")
-    parser.add_argument("--variant", default="all", help="fp32, int8, auto, or all side by side (default)")
+    parser.add_argument(
+        "--variant", default="all", help="one that the bundle has, such as int8, auto, or all (default)"
+    )
     parser.add_argument("--backend", default="auto", help="cpu, or auto (default)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
     parser.add_argument("--calls", type=int, default=200, help="timed calls of each engine (default 200)")

@@ -19,7 +19,11 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="serve only this subset, such as audio+video; repeatable",
     )
-    parser.add_argument("--variant", default="auto", help="fp32, int8, or auto: the fastest here (default)")
+    parser.add_argument(
+        "--variant",
+        default="auto",
+        help="one that the bundle has, such as int8, or auto: the fastest here (default)",
+    )
     parser.add_argument("--backend", default="auto", help="cpu, or auto (default)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
