@@ -93,9 +93,9 @@ class Pool:
                 (bank.targets[rows], np.ones((len(rows), 1), np.float32))
             )
             self._mass.append(np.cumsum(weights.astype(np.float64), axis=0))
-        self.corpus_priors = self._corpus_priors(len(corpus_shares))
+        priors = self._corpus_priors(len(corpus_shares))
         drawn = np.bincount([corpus for _, corpus, _ in self._groups], self._shares, len(corpus_shares))
-        mixed = (drawn[:, None] * self.corpus_priors).sum(axis=0)
+        mixed = (drawn[:, None] * priors).sum(axis=0)
         self.prior: Array = np.full(self.classes, 1 / self.classes) if balanced else mixed / mixed.sum()
 
     def _corpus_priors(self, corpora: int) -> NDArray[np.float64]:
