@@ -21,8 +21,8 @@ from edgeemo.evaluation.windows import run_in_batches, speech_windows
 from edgeemo.features.face import normalize_face
 from edgeemo.features.text import text_window
 from edgeemo.runtimes import OrtRunner, open_engine, open_stem
-from edgeemo.session.audio_stream import AudioStream
 from edgeemo.session.settings import Settings
+from edgeemo.session.streams.audio import AudioStream
 
 RATE = 16000
 SECONDS = (0.3, 1.7, 4.0, 5.2, 6.5)

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeemo.session.judge import Judge
 from edgeemo.session.states import Outage, State
-from edgeemo.session.stream import USABLE, Stream, Usability
+from edgeemo.session.streams.base import USABLE, Stream, Usability
 from edgeemo.windows import Float32
 
 DEADLINE_S, HOLD_S, NEEDED = 0.5, 0.25, 1.0

@@ -18,8 +18,8 @@ from edgeemo.cli.demo import RECORDING
 from edgeemo.errors import BundleError, InputError, ReloadError, SessionClosedError
 from edgeemo.sensors import MediaFile
 from edgeemo.session import EngineOptions, EventKind, Reading, Session
+from edgeemo.session.engines.snapshot import open_snapshot
 from edgeemo.session.events import EventLog
-from edgeemo.session.snapshot import open_snapshot
 
 FP32 = EngineOptions(variant="fp32")
 
@@ -287,7 +287,7 @@ def test_the_hop_goes_on_while_engines_are_opened(
         go_on.wait(60)
         return open_snapshot(*args, **kwargs)  # type: ignore[arg-type]  # passed through
 
-    monkeypatch.setattr("edgeemo.session.reload.open_snapshot", slowly)
+    monkeypatch.setattr("edgeemo.session.engines.reload.open_snapshot", slowly)
     write_live_like(folder, weights=new_heads(1))
     session.push_text("so happy", time_s=1.0)
     before = session.read(at_s=1.0).probabilities
@@ -311,7 +311,7 @@ def test_closing_ends_a_reload_under_way(folder: Path, monkeypatch: pytest.Monke
         opened.append(open_snapshot(*args, **kwargs))  # type: ignore[arg-type]  # passed through
         return opened[-1]
 
-    monkeypatch.setattr("edgeemo.session.reload.open_snapshot", slowly)
+    monkeypatch.setattr("edgeemo.session.engines.reload.open_snapshot", slowly)
     write_live_like(folder, weights=new_heads(1))
     future = session.reload()
     assert opening.wait(60)
@@ -346,7 +346,7 @@ def test_a_commit_while_it_opens_is_followed(
             write_live_like(folder, weights=new_heads(seed))
         return open_snapshot(bundle, *args, **kwargs)  # type: ignore[arg-type]  # passed through
 
-    monkeypatch.setattr("edgeemo.session.reload.open_snapshot", late)
+    monkeypatch.setattr("edgeemo.session.engines.reload.open_snapshot", late)
     write_live_like(folder, weights=new_heads(1))
     assert session.reload().result(timeout=60)
     assert session.stats().manifest_sha256 == Bundle.open(folder).manifest_sha256

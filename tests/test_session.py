@@ -17,7 +17,8 @@ from edgeemo.errors import InputError, SubsetError
 from edgeemo.sensors import MediaFile
 from edgeemo.sensors.base import Chunk, Sensor, SensorStatus
 from edgeemo.sensors.drop import parse_drop
-from edgeemo.session import NO_SIGNAL, EngineOptions, Reading, Session, Settings, State, snapshot
+from edgeemo.session import NO_SIGNAL, EngineOptions, Reading, Session, Settings, State
+from edgeemo.session.engines import snapshot
 
 INT8 = EngineOptions(variant="int8")
 

@@ -12,30 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.affect import valence_arousal
-from edgeemo.bundle import ModalitySpec, probabilities_from_logits
-from edgeemo.errors import BundleError, SubsetError
-from edgeemo.features.audio import LogMelSpec
-from edgeemo.features.face import FaceSpec
-from edgeemo.features.text import TextSpec
+from edgeemo.bundle import probabilities_from_logits
+from edgeemo.errors import SubsetError
 from edgeemo.modality import subset_members
-from edgeemo.runtimes.base import Runner
-from edgeemo.session.audio_stream import AudioStream
 from edgeemo.session.choice import choose_subset
+from edgeemo.session.engines.snapshot import Snapshot
 from edgeemo.session.judge import Judge
 from edgeemo.session.reading import NO_SIGNAL, Reading
 from edgeemo.session.settings import Settings
 from edgeemo.session.smoothing import Smoother
-from edgeemo.session.snapshot import Snapshot
 from edgeemo.session.states import Outage, State, Status
-from edgeemo.session.stream import Stream
-from edgeemo.session.text_stream import TextStream
-from edgeemo.session.video_stream import VideoStream
+from edgeemo.session.streams.base import Stream
+from edgeemo.session.streams.open import open_stream
 
-_STREAMS: dict[str, type[AudioStream] | type[VideoStream] | type[TextStream]] = {
-    LogMelSpec.KIND: AudioStream,
-    FaceSpec.KIND: VideoStream,
-    TextSpec.KIND: TextStream,
-}
 _KEPT_LATENCIES = 1000
 _NO_OUTAGES: Mapping[str, Outage] = {}
 
@@ -54,7 +43,8 @@ class Core:
         self.snapshot, self.settings = snapshot, settings
         manifest = snapshot.manifest
         self.streams: dict[str, Stream] = {
-            name: _stream(manifest.modality(name), stem, settings) for name, stem in snapshot.stems.items()
+            name: open_stream(manifest.modality(name), stem, settings)
+            for name, stem in snapshot.stems.items()
         }
         deadlines = {"audio": settings.audio_deadline_s, "video": settings.video_deadline_s}
         self._judges = {
@@ -173,16 +163,6 @@ class Core:
             engine=f"{subset}.{engine.variant}",
             backend=engine.backend,
         )
-
-
-def _stream(spec: ModalitySpec, stem: Runner, settings: Settings) -> Stream:
-    kind = str(spec.front_end.get("kind"))
-    if kind not in _STREAMS:
-        raise BundleError(
-            f"modality {spec.name!r} has a front-end of kind {kind!r}; this version knows: "
-            + ", ".join(_STREAMS)
-        )
-    return _STREAMS[kind](spec, stem, settings)
 
 
 def _named(labels: tuple[str, ...], values: NDArray[Any]) -> dict[str, float]:

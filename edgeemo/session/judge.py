@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from edgeemo.session.states import Outage, State, Status
-from edgeemo.session.stream import Stream
+from edgeemo.session.streams.base import Stream
 
 
 class Judge:

@@ -20,19 +20,19 @@ from edgeemo.features.resample import to_mono_float32
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
-from edgeemo.session.audio_stream import check_rate
 from edgeemo.session.core import Core
+from edgeemo.session.engines.reload import Reloader
+from edgeemo.session.engines.snapshot import EngineOptions, Snapshot, open_newest, open_snapshot
+from edgeemo.session.engines.watch import Watch
 from edgeemo.session.events import Event, EventKind, EventLog
 from edgeemo.session.live import LiveSensors
 from edgeemo.session.reading import Reading
-from edgeemo.session.reload import Reloader
 from edgeemo.session.replay import outages_of_media, replay
 from edgeemo.session.settings import Settings, settings_from_thresholds
-from edgeemo.session.snapshot import EngineOptions, Snapshot, open_newest, open_snapshot
 from edgeemo.session.states import Outage, State
 from edgeemo.session.stats import SessionStats, latency_percentiles
-from edgeemo.session.stream import MOST_TIME_S, Stream
-from edgeemo.session.watch import Watch
+from edgeemo.session.streams.audio import check_rate
+from edgeemo.session.streams.base import MOST_TIME_S, Stream
 
 if TYPE_CHECKING:
     from typing_extensions import Self

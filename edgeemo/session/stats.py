@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeemo.sensors.base import SensorStatus
-from edgeemo.session.reload import ReloadStats
+from edgeemo.session.engines.reload import ReloadStats
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from edgeemo.features.face import FaceFinder, FaceSpec, check_frame, crop_face, 
 from edgeemo.runtimes.base import Runner
 from edgeemo.session.settings import Settings
 from edgeemo.session.states import State
-from edgeemo.session.stream import USABLE, Stream, Usability, check_time
+from edgeemo.session.streams.base import USABLE, Stream, Usability, check_time
 from edgeemo.windows import FeatureWindow, Float32
 
 _GRID = 8  # brightness and repetition are judged on every 8th pixel of every 8th row

@@ -11,7 +11,7 @@ from edgeemo.features.text import TextSpec, last_words, word_ids
 from edgeemo.runtimes.base import Runner
 from edgeemo.session.settings import Settings
 from edgeemo.session.states import State
-from edgeemo.session.stream import USABLE, Stream, Usability, check_time
+from edgeemo.session.streams.base import USABLE, Stream, Usability, check_time
 from edgeemo.windows import Float32
 
 _KEPT_WINDOWS = 8  # windows of words kept, for readings that lag behind the pushes

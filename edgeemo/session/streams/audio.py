@@ -14,7 +14,7 @@ from edgeemo.features.resample import Resampler
 from edgeemo.runtimes.base import Runner
 from edgeemo.session.settings import Settings
 from edgeemo.session.states import State
-from edgeemo.session.stream import USABLE, Stream, Usability, check_time
+from edgeemo.session.streams.base import USABLE, Stream, Usability, check_time
 from edgeemo.windows import BlockBuffer, FeatureWindow, Float32
 
 _JITTER_S = 0.1  # capture times of drivers wobble; less than this is not a gap

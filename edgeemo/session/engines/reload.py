@@ -15,8 +15,8 @@ from edgeemo.bundle import Bundle, Manifest
 from edgeemo.errors import EdgeEmoError, ReloadError, SessionClosedError
 from edgeemo.runtimes.base import Runner
 from edgeemo.runtimes.choose import typical_feed
+from edgeemo.session.engines.snapshot import EngineOptions, Snapshot, open_newest, open_snapshot
 from edgeemo.session.events import EventKind
-from edgeemo.session.snapshot import EngineOptions, Snapshot, open_newest, open_snapshot
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The engines of a session: opened, kept warm, exchanged between two hops."""
