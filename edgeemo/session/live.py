@@ -21,13 +21,21 @@ class LiveSensors:
     Args:
         sensors: modality -> sensor; started, polled and closed here.
         clock: the session's time in seconds.
+        wait: lets seconds pass, unless an event is set; see `edgeemo.clock.Clock.wait`.
         push: takes one chunk of data.
     """
 
-    def __init__(self, sensors: Mapping[str, Sensor], *, clock: Clock, push: Callable[[Chunk], None]) -> None:
+    def __init__(
+        self,
+        sensors: Mapping[str, Sensor],
+        *,
+        clock: Clock,
+        wait: Callable[[float, threading.Event], bool],
+        push: Callable[[Chunk], None],
+    ) -> None:
         self.sensors = dict(sensors)
         self.rejected: dict[str, int] = {}
-        self._clock, self._push = clock, push
+        self._clock, self._wait, self._push = clock, wait, push
         self._started = False
 
     def start(self, *, without: Callable[[str], bool]) -> None:
@@ -94,7 +102,7 @@ class LiveSensors:
             left_s = time_s - self._clock()
             if left_s <= 0:
                 return
-            closed.wait(min(_POLL_S, left_s))
+            self._wait(min(_POLL_S, left_s), closed)
 
     def outages(self) -> dict[str, Outage]:
         """Returns the sensors that say themselves that they give nothing, each with its sentence."""

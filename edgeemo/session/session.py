@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.bundle import Bundle, Manifest
+from edgeemo.clock import SystemClock, clock_from
 from edgeemo.errors import InputError, MissingDependencyError, SessionClosedError
 from edgeemo.features.resample import to_mono_float32
 from edgeemo.sensors.base import Chunk, Sensor
@@ -58,7 +59,8 @@ class Session:
         drops: when which modality of the recording is taken away, to rehearse a failure.
         engines: which engines are opened, and how.
         settings: deadlines, fills and smoothing; None for the bundle's own.
-        clock: seconds on a clock that never goes back.
+        clock: what time it is: None for the system's, a `VirtualClock`, or a callable that gives seconds
+            and never goes back.
 
     Raises:
         BundleError: the bundle is incomplete, truncated or tampered with.
@@ -76,7 +78,7 @@ class Session:
         drops: Sequence[Drop] = (),
         engines: EngineOptions | None = None,
         settings: Settings | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         if sensors and media is not None:
             raise InputError("a session takes sensors or a recording, not both")
@@ -85,15 +87,17 @@ class Session:
         by_modality = {sensor.modality: sensor for sensor in sensors}
         if len(by_modality) != len(sensors):
             raise InputError("a session takes at most one sensor for each modality")
-        self._clock = clock
-        self._start_s = clock()
+        self._clock = clock_from(clock or SystemClock())
+        self._start_s = self._clock()
         self._lead_s = 0.0  # how far the application's time stamps are ahead of our clock
         self._last_read_s = 0.0
         self._late_hops = 0
         self._iteration = 0
         self._lock = threading.RLock()
         self._closed = threading.Event()
-        self._live = LiveSensors(by_modality, clock=lambda: self.now_s, push=self._take)
+        self._live = LiveSensors(
+            by_modality, clock=lambda: self.now_s, wait=self._clock.wait, push=self._take
+        )
         self._drops = tuple(drops)
         self._owns_media = not isinstance(media, MediaFile)
         self._media = media if media is None or isinstance(media, MediaFile) else MediaFile(media)

@@ -1,0 +1,1 @@
+"""How usable sound and pictures are, measured before anything is recognised in them."""
