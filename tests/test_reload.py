@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -416,4 +417,31 @@ def test_events_are_numbered_and_bounded() -> None:
     assert [event.number for event in log.after(0)] == [3, 4, 5]
     assert [event.number for event in log.after(4)] == [5]
     assert log.after(5) == ()
-    assert log.after(4)[0].to_json() == {"number": 5, "time_s": 4.0, "kind": "reloaded", "message": "4"}
+    assert log.after(4)[0].to_json() == {
+        "number": 5,
+        "time_s": 4.0,
+        "kind": "reloaded",
+        "message": "4",
+        "detail": {},
+    }
+
+
+def test_an_event_tells_programs_in_plain_data_what_its_sentence_tells_people() -> None:
+    detail: dict[str, object] = {"from": "neutral", "to": None}
+    event = EventLog().add(EventKind.MOOD_CHANGED, "the mood faded", time_s=1.5, detail=detail)
+    detail["to"] = "changed afterwards"
+    assert json.loads(json.dumps(event.to_json())) == {
+        "number": 1,
+        "time_s": 1.5,
+        "kind": "mood_changed",
+        "message": "the mood faded",
+        "detail": {"from": "neutral", "to": None},
+    }
+
+
+def test_a_storm_of_one_kind_pushes_out_no_other() -> None:
+    log = EventLog(kept=4)
+    log.add(EventKind.ENGINE_SET_ASIDE, "gone", time_s=0.0)
+    for number in range(50):
+        log.add(EventKind.STATE_CHANGED, str(number), time_s=1.0)
+    assert [event.number for event in log.after(0)] == [1, 48, 49, 50, 51]

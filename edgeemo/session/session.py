@@ -372,7 +372,7 @@ class Session:
                 self._watch = Watch(self._reloader.folder, self.reload, every_s=every_s, stop=self._closed)
 
     def events(self, *, after: int = 0) -> tuple[Event, ...]:
-        """Returns what happened beside the readings, oldest first; the newest 256 events are kept.
+        """Returns what happened beside the readings, oldest first; the newest 256 of a kind are kept.
 
         Args:
             after: the highest number that was seen already.
