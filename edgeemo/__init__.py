@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeemo.bundle import Bundle
+    from edgeemo.clock import VirtualClock
     from edgeemo.errors import (
         BackendError,
         BundleError,
         EdgeEmoError,
         InputError,
         MissingDependencyError,
+        NoticeError,
         ReloadError,
         SensorError,
         SessionClosedError,
@@ -40,6 +42,8 @@ _HOMES = {
     "Microphone": "edgeemo.sensors",
     "MissingDependencyError": "edgeemo.errors",
     "NO_SIGNAL": "edgeemo.session",
+    "NoticeError": "edgeemo.errors",
+    "VirtualClock": "edgeemo.clock",
     "Reading": "edgeemo.session",
     "ReloadError": "edgeemo.errors",
     "SensorError": "edgeemo.errors",
@@ -67,6 +71,7 @@ __all__ = [
     "MediaFile",
     "Microphone",
     "MissingDependencyError",
+    "NoticeError",
     "Reading",
     "ReloadError",
     "SensorError",
@@ -76,6 +81,7 @@ __all__ = [
     "State",
     "SubsetError",
     "TextQueue",
+    "VirtualClock",
 ]
 
 

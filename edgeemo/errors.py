@@ -11,7 +11,8 @@ EdgeEmoError
 │   └── GateError            an engine whose answers are not those of the trained network
 ├── BackendError             an engine that cannot be opened or run on the backend asked for
 ├── ReloadError              newer engines that cannot take the place of those in use; these go on
-├── SessionClosedError     a session that was used after `close`
+├── SessionClosedError       a session that was used after `close`, or in a forked process
+├── NoticeError              sensing that begins before people acknowledged the notice
 ├── SensorError              a sensor asked for by name that cannot be opened or read
 ├── DatasetError             a folder that is not one of the known data layouts, or a broken one
 └── TrainingError            a training run that cannot start or resume
@@ -74,6 +75,10 @@ class ReloadError(EdgeEmoError):
 
 class SessionClosedError(EdgeEmoError):
     """Catch it where another thread may close the session."""
+
+
+class NoticeError(EdgeEmoError):
+    """Catch it to show the notice: no sensor opens before somebody has acknowledged it."""
 
 
 class SensorError(EdgeEmoError):

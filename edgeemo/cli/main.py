@@ -7,8 +7,11 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from edgeemo import __version__
 from edgeemo.errors import EdgeEmoError, SubsetError
@@ -29,6 +32,28 @@ COMMANDS = (
 """In the order of ``--help``; each is a module here with ``add_parser(subparsers)`` and ``run(args)``."""
 
 FAILED, USAGE = 1, 2
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: sensors closed, files whole."""
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Lets SIGTERM end what runs inside as Ctrl-C does, where this thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,15 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     command = importlib.import_module(f"edgeemo.cli.{args.command}")
     try:
-        return int(command.run(args))
+        with _sigterm_as_interrupt():
+            return int(command.run(args))
     except SubsetError as error:
         print(f"edgeemo {args.command}: {error}", file=sys.stderr)
         return USAGE
     except EdgeEmoError as error:
         print(f"edgeemo {args.command}: {error}", file=sys.stderr)
         return FAILED
+    except _Terminated:
+        return TERMINATED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain about it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

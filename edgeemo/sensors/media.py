@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -190,18 +191,24 @@ class _Playback:
         self._media = media
         self._open: list[Any] = []
         self._closed = False
+        self._decoding = threading.RLock()
         self.tracks = media._new_tracks()
 
     def chunks(self) -> Iterator[Chunk]:
         sources = [self._finish(m, self._read(m)) for m in self._media.modalities]
         merged = heapq.merge(*sources, key=lambda chunk: chunk.time_s)
-        while not self._closed and (chunk := next(merged, None)) is not None:
+        while (chunk := self._next(merged)) is not None:
             yield chunk
+
+    def _next(self, merged: Iterator[Chunk]) -> Chunk | None:
+        with self._decoding:
+            return None if self._closed else next(merged, None)
 
     def close(self) -> None:
         self._closed = True
-        while self._open:
-            self._open.pop().close()
+        with self._decoding:  # FFmpeg dies where a container is closed under a thread that decodes it
+            while self._open:
+                self._open.pop().close()
 
     def _read(self, modality: str) -> Iterator[Chunk]:
         if modality == TEXT:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 from edgeemo.errors import EdgeEmoError, SessionClosedError
 from edgeemo.sensors.base import Chunk, Clock, Sensor
+from edgeemo.session.reading import Reading
 from edgeemo.session.states import Outage, State
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.01
+_CLOSE_S = 1.5
 
 
 class LiveSensors:
@@ -35,8 +39,15 @@ class LiveSensors:
     ) -> None:
         self.sensors = dict(sensors)
         self.rejected: dict[str, int] = {}
+        self.late_hops = 0
         self._clock, self._wait, self._push = clock, wait, push
         self._started = False
+        self._polling = threading.Lock()
+
+    @property
+    def started(self) -> bool:
+        """Whether the sensors have been started and not closed since."""
+        return self._started
 
     def start(self, *, without: Callable[[str], bool]) -> None:
         """Starts all sensors once; if one cannot be started, none stays started.
@@ -73,12 +84,27 @@ class LiveSensors:
             self.sensors[modality].close()
 
     def close(self) -> None:
-        """Closes all devices."""
-        for sensor in self.sensors.values():
-            sensor.close()
+        """Closes all devices, side by side: a driver that hangs holds up no other.
+
+        Waits at most `_CLOSE_S` for the slowest.
+        """
+        closing = [
+            threading.Thread(target=sensor.close, name=f"edgeemo-close {modality}", daemon=True)
+            for modality, sensor in self.sensors.items()
+        ]
+        for thread in closing:
+            thread.start()
+        until_s = time.monotonic() + _CLOSE_S
+        for thread in closing:
+            thread.join(max(0.0, until_s - time.monotonic()))
+        self._started = False
 
     def poll(self) -> None:
         """Takes what has arrived. Data that cannot be used is counted, said once, and dropped."""
+        with self._polling:  # two threads at once would mix up the order of chunks
+            self._poll()
+
+    def _poll(self) -> None:
         for modality, sensor in self.sensors.items():
             for chunk in sensor.poll():
                 try:
@@ -103,6 +129,21 @@ class LiveSensors:
             if left_s <= 0:
                 return
             self._wait(min(_POLL_S, left_s), closed)
+
+    def hops(
+        self, hop_s: float, *, closed: threading.Event, read: Callable[[float], Reading]
+    ) -> Iterator[Reading]:
+        """Yields a reading at each hop of the clock until `closed` is set, polling in between.
+
+        Hops that passed while nobody asked are counted in `late_hops` and left out: what comes next is
+        about now.
+        """
+        for number in itertools.count(int(self._clock() / hop_s) + 1):
+            if self._clock() > (number + 1) * hop_s:
+                self.late_hops += 1
+                continue
+            self.poll_until(number * hop_s, closed)
+            yield read(number * hop_s)
 
     def outages(self) -> dict[str, Outage]:
         """Returns the sensors that say themselves that they give nothing, each with its sentence."""

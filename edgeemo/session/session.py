@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +21,16 @@ from edgeemo.features.resample import to_mono_float32
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
+from edgeemo.session.asynchronous import readings_from
+from edgeemo.session.callbacks import Callbacks
 from edgeemo.session.core import Core
 from edgeemo.session.engines.reload import Reloader
 from edgeemo.session.engines.snapshot import EngineOptions, Snapshot, open_newest, open_snapshot
 from edgeemo.session.engines.watch import Watch
 from edgeemo.session.events import Event, EventKind, EventLog
+from edgeemo.session.leftovers import close_at_exit
 from edgeemo.session.live import LiveSensors
+from edgeemo.session.notice import Acknowledgement, Ask, Notice
 from edgeemo.session.reading import Reading
 from edgeemo.session.replay import outages_of_media, replay
 from edgeemo.session.settings import Settings, settings_from_thresholds
@@ -61,6 +65,9 @@ class Session:
         settings: deadlines, fills and smoothing; None for the bundle's own.
         clock: what time it is: None for the system's, a `VirtualClock`, or a callable that gives seconds
             and never goes back.
+        notice: what people must have acknowledged before anything is sensed: a text, for which
+            `acknowledge` is called, or a function that shows a notice and returns True where it was
+            acknowledged. See `edgeemo.session.notice` for the law that it serves.
 
     Raises:
         BundleError: the bundle is incomplete, truncated or tampered with.
@@ -79,7 +86,11 @@ class Session:
         engines: EngineOptions | None = None,
         settings: Settings | None = None,
         clock: Callable[[], float] | None = None,
+        notice: str | Ask | None = None,
     ) -> None:
+        self._pid = os.getpid()
+        self._notice = Notice(notice)
+        self._callbacks: Callbacks | None = None
         if sensors and media is not None:
             raise InputError("a session takes sensors or a recording, not both")
         if drops and media is None:
@@ -91,7 +102,6 @@ class Session:
         self._start_s = self._clock()
         self._lead_s = 0.0  # how far the application's time stamps are ahead of our clock
         self._last_read_s = 0.0
-        self._late_hops = 0
         self._iteration = 0
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -117,6 +127,7 @@ class Session:
         self._reloader = Reloader(
             folder, options, current=lambda: self._snapshot, swap=self._swap, tell=self._tell
         )
+        close_at_exit(self)
 
     @property
     def _snapshot(self) -> Snapshot:
@@ -147,10 +158,12 @@ class Session:
             InputError: the samples are not finite, of another shape or type, the rate cannot be used, or
                 the time goes back; the session goes on as if they had not been pushed.
             SubsetError: the engines in use take no audio.
+            NoticeError: nobody has acknowledged the notice.
             SessionClosedError: the session is closed.
         """
+        self._check_open()
         with self._lock:
-            stream = self._stream("audio")
+            stream = self._pushed("audio")
             mono = to_mono_float32(samples)
             check_rate(rate_hz)
             length_s = len(mono) / rate_hz
@@ -173,6 +186,7 @@ class Session:
                 on as if it had not been pushed.
             MissingDependencyError: OpenCV, which finds the faces, is not installed.
             SubsetError: the engines in use take no video.
+            NoticeError: nobody has acknowledged the notice.
             SessionClosedError: the session is closed.
         """
         self._push("video", frame, time_s)
@@ -187,18 +201,25 @@ class Session:
         Raises:
             InputError: not a str, or the time goes back; the session goes on as if nothing had come.
             SubsetError: the engines in use take no text.
+            NoticeError: nobody has acknowledged the notice.
             SessionClosedError: the session is closed.
         """
         self._push("text", text, time_s)
 
     def _push(self, modality: str, data: Any, time_s: float | None) -> None:
+        self._check_open()
         with self._lock:
-            stream = self._stream(modality)
+            stream = self._pushed(modality)
             if time_s is None:
                 time_s = max(self.now_s, stream.newest_s or 0.0)
             if not self._core.muted(modality):
                 stream.push(data, time_s=time_s)
                 self._follow_stamps(stream)
+
+    def _pushed(self, modality: str) -> Any:
+        """Returns the stream that an application may push into now."""
+        self._require_notice()
+        return self._stream(modality)
 
     def _stream(self, modality: str) -> Any:
         self._check_open()
@@ -218,10 +239,15 @@ class Session:
             InputError: `at_s` lies before the last reading or is not finite.
             SessionClosedError: the session is closed.
         """
+        self._check_open()
+        if self._live.started:
+            self._live.poll()
+        with self._lock:
+            return self._read(max(self.now_s, self._last_read_s) if at_s is None else at_s)
+
+    def _read(self, at_s: float) -> Reading:
         with self._lock:
             self._check_open()
-            if at_s is None:
-                at_s = max(self.now_s, self._last_read_s)
             if not self._last_read_s <= at_s < MOST_TIME_S:
                 raise InputError(
                     f"readings go forward in time: {at_s:.3f} s does not follow the last one at "
@@ -268,11 +294,118 @@ class Session:
                 self._live.resume(modality)
             self._core.mute(modality, False)
 
+    def acknowledge(self, by: str) -> Acknowledgement:
+        """Opens the way to the sensors: somebody was shown the notice and acknowledged it.
+
+        It is kept as an event with its time, in UTC.
+
+        Args:
+            by: who, in words that the application may keep; ``"visitor at the kiosk"`` will do.
+        """
+        kept = self._notice.acknowledge(by)
+        self._tell_acknowledged(kept)
+        return kept
+
+    def withdraw(self) -> None:
+        """Takes an acknowledgement back: devices are closed, and what was seen is forgotten, at once.
+
+        Iterations under way end. Nothing is sensed until somebody acknowledges the notice anew.
+        """
+        self._notice.withdraw()
+        with self._lock:
+            self._iteration += 1
+        self._live.close()
+        self.reset()
+
+    def _require_notice(self) -> None:
+        kept = self._notice.require()
+        if kept is not None:
+            self._tell_acknowledged(kept)
+
+    def _tell_acknowledged(self, kept: Acknowledgement) -> None:
+        self._tell(
+            EventKind.NOTICE_ACKNOWLEDGED, f"notice acknowledged by {kept.by} at {kept.at}", dict(vars(kept))
+        )
+
+    def start(
+        self,
+        *,
+        on_reading: Callable[[Reading], object] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+    ) -> Self:
+        """Opens the sensors and returns at once.
+
+        Without functions, call `read` whenever the application wants to know. With functions, readings are
+        made beside the application, one each hop, and handed to it in a thread of their own. A function
+        that is slow never holds up a hop: of live readings the oldest are dropped then and counted in
+        `stats`, those of a recording wait. A function that raises is logged and told as an event.
+
+        Raises:
+            InputError: there are no sensors to open, or no function to give a recording's readings to.
+            SensorError: a device asked for by name does not exist.
+            NoticeError: nobody has acknowledged the notice.
+            SessionClosedError: the session is closed.
+        """
+        self._check_open()
+        if on_reading is None and on_event is None:
+            if not self._live.sensors:
+                raise InputError("nothing to open: give the session sensors=[...], or iterate over it")
+            self._require_notice()
+            self._live.start(without=self._core.muted)
+            return self
+        readings = iter(self)
+        before, self._callbacks = (
+            self._callbacks,
+            Callbacks(
+                readings,
+                on_reading=on_reading,
+                on_event=on_event,
+                events=lambda after: self.events(after=after),
+                tell=self._tell,
+                lossless=self._media is not None,
+            ),
+        )
+        if before is not None:
+            before.close()
+        return self
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Waits until what `start` began has ended: the recording is over, or the session was closed.
+
+        Returns:
+            False where that takes longer than `timeout_s`.
+
+        Raises:
+            EdgeEmoError: what kept the readings from being made.
+            InputError: nothing was started with a function.
+        """
+        if self._callbacks is None:
+            raise InputError("nothing to wait for: call start(on_reading=...) first")
+        return self._callbacks.wait(timeout_s)
+
+    def __aiter__(self) -> AsyncIterator[Reading]:
+        """Returns readings for ``async for``, as `__iter__`; the event loop is never held up."""
+        readings = iter(self)
+        mine = self._iteration
+        return readings_from(readings, end=lambda: self._end_iteration(mine))
+
+    def _end_iteration(self, number: int) -> None:
+        with self._lock:
+            self._iteration += self._iteration == number
+
     def __iter__(self) -> Iterator[Reading]:
         """Returns readings, one each hop, until the recording ends or the session is closed.
 
         A session has one iteration at a time; starting another ends the one before.
+
+        Raises:
+            InputError: there are neither sensors nor a recording.
+            SensorError: a device asked for by name does not exist.
+            NoticeError: nobody has acknowledged the notice.
         """
+        self._check_process()
+        if self._live.sensors and not self._closed.is_set():
+            self._require_notice()  # outside the lock: an application may take its time to ask
         with self._lock:
             if self._media is None and not self._live.sensors:
                 raise InputError(
@@ -301,17 +434,15 @@ class Session:
             drops=self._drops,
             hop_s=self.manifest.hop_s,
             push=self._take,
-            read=lambda at_s: self.read(at_s=at_s),
+            read=self._read,
         )
 
     def _follow(self) -> Iterator[Reading]:
-        hop_s = self.manifest.hop_s
-        for number in itertools.count(int(self.now_s / hop_s) + 1):
-            if self.now_s > (number + 1) * hop_s:
-                self._late_hops += 1
-                continue
-            self._live.poll_until(number * hop_s, self._closed)
-            yield self.read(at_s=max(number * hop_s, self._last_read_s))
+        return self._live.hops(
+            self.manifest.hop_s,
+            closed=self._closed,
+            read=lambda at_s: self._read(max(at_s, self._last_read_s)),
+        )
 
     def _take(self, chunk: Chunk) -> None:
         """Takes a chunk of a sensor or recording."""
@@ -379,8 +510,8 @@ class Session:
         """
         return self._events.after(after)
 
-    def _tell(self, kind: EventKind, message: str) -> None:
-        self._events.add(kind, message, time_s=self.now_s)
+    def _tell(self, kind: EventKind, message: str, detail: Mapping[str, Any] | None = None) -> None:
+        self._events.add(kind, message, time_s=self.now_s, detail=detail or {})
 
     def _swap(self, fresh: Snapshot) -> float:
         """Puts a snapshot in the place of the one in use; returns the seconds that hops had to wait."""
@@ -402,7 +533,8 @@ class Session:
                 sensors = dict(self._media.status)
             return SessionStats(
                 hops=self._core.hops,
-                late_hops=self._late_hops,
+                late_hops=self._live.late_hops,
+                missed_by_callbacks=self._callbacks.missed if self._callbacks else 0,
                 swaps=self._core.swaps,
                 rejected=dict(self._live.rejected),
                 latency_ms=latency_percentiles(self._core.latencies_ms),
@@ -416,9 +548,15 @@ class Session:
             )
 
     def close(self) -> None:
-        """Closes devices, recording and engines; an iteration under way ends. May be called twice."""
+        """Closes devices, recording and engines; an iteration under way ends. May be called twice.
+
+        Takes at most two seconds, even where a driver hangs. In a forked process nothing happens: what is
+        open belongs to the process that opened it.
+        """
+        if os.getpid() != self._pid:
+            return
+        self._closed.set()
         with self._lock:
-            self._closed.set()
             if self._media is not None and self._owns_media:
                 self._media.close()
         # Outside the lock, which the exchange of a reload under way waits for; it then sees the end.
@@ -428,10 +566,20 @@ class Session:
         with self._lock:
             self._snapshot.close()
         self._live.close()
+        if self._callbacks is not None:
+            self._callbacks.close()
 
     def _check_open(self) -> None:
+        self._check_process()
         if self._closed.is_set():
             raise SessionClosedError("this session is closed; open a new one")
+
+    def _check_process(self) -> None:
+        """Refuses a forked process, which has neither the threads nor the devices of the one before it."""
+        if os.getpid() != self._pid:
+            raise SessionClosedError(
+                f"this session belongs to process {self._pid}; open a new one in the forked process"
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,8 @@ class SessionStats:
         hops: readings made.
         late_hops: hops without a reading because the machine, or the application that takes the
             readings, was busy past them.
+        missed_by_callbacks: readings that were dropped because the function given to `Session.start` was
+            busy.
         swaps: times that the subset changed between two readings.
         rejected: modality -> pieces of data from sensors that could not be used.
         latency_ms: ``p50``, ``p95``, ``p99`` of the time that a reading takes, over the last 1000.
@@ -30,6 +32,7 @@ class SessionStats:
 
     hops: int
     late_hops: int
+    missed_by_callbacks: int
     swaps: int
     rejected: dict[str, int]
     latency_ms: dict[str, float]
