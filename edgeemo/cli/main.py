@@ -88,16 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _sigterm_as_interrupt():
             return int(command.run(args))
-    except SubsetError as error:
-        print(f"edgeemo {args.command}: {error}", file=sys.stderr)
-        return USAGE
     except EdgeEmoError as error:
         print(f"edgeemo {args.command}: {error}", file=sys.stderr)
-        return FAILED
-    except _Terminated:
-        return TERMINATED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        return USAGE if isinstance(error, SubsetError) else FAILED
+    except KeyboardInterrupt as end:
+        return TERMINATED if isinstance(end, _Terminated) else INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain about it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
