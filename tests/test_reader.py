@@ -13,8 +13,8 @@ import pytest
 from edgeemo.errors import InputError, MissingDependencyError
 from edgeemo.sensors import Chunk, LiveSensor, Patience
 from edgeemo.sensors.base import Clock
+from edgeemo.sensors.connections import Device, Gone
 from edgeemo.sensors.queue import ChunkQueue
-from edgeemo.sensors.reader import Device, Gone
 
 PATIENCE = Patience(deadline_s=0.5, reopen_s=2.0, open_s=5.0, first_wait_s=1.0, most_wait_s=4.0, jitter=0.0)
 

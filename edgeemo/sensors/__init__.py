@@ -5,9 +5,10 @@ from edgeemo.sensors.camera import Camera
 from edgeemo.sensors.captions import Caption, parse_srt, read_srt
 from edgeemo.sensors.devices import Device, DeviceGroup, list_devices
 from edgeemo.sensors.drop import Drop, drop_chunks, find_drop, parse_drop
+from edgeemo.sensors.live import LiveSensor
 from edgeemo.sensors.media import MediaFile
 from edgeemo.sensors.microphone import Microphone
-from edgeemo.sensors.reader import LiveSensor, Patience
+from edgeemo.sensors.supervision import Patience
 from edgeemo.sensors.text import CallableText, StdinText, TextQueue
 
 __all__ = [

@@ -113,6 +113,11 @@ class SensorStatus:
         overflows: times that the driver reported samples of its own lost.
         reconnects: times that the device was opened again and gave data again.
         last_data_s: capture time of the newest data, None before the first.
+        rate: samples (audio), frames or texts a second over the last two seconds; None until it is known.
+        declared_rate: what the device promises, None where it promises nothing.
+        queued: chunks that wait for the next poll.
+        trouble_s: the newest time at which it was started and not running, on the session's clock; a device
+            that came and went between two looks is seen by it. None if there was none.
     """
 
     state: SensorState
@@ -122,6 +127,10 @@ class SensorStatus:
     overflows: int = 0
     reconnects: int = 0
     last_data_s: float | None = None
+    rate: float | None = None
+    declared_rate: float | None = None
+    queued: int = 0
+    trouble_s: float | None = None
 
 
 class Sensor(ABC):
@@ -150,6 +159,12 @@ class Sensor(ABC):
     @abstractmethod
     def close(self) -> None:
         """Releases the device. May be called any number of times, from any thread."""
+
+    def reopen(self) -> None:  # noqa: B027 - most sensors have nothing to open again
+        """Closes the device and opens it again, where its data cannot be trusted; returns at once.
+
+        Does nothing for sensors without a device.
+        """
 
     @property
     @abstractmethod

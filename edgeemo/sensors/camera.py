@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from edgeemo.errors import InputError, MissingDependencyError, SensorError
 from edgeemo.modality import VIDEO
 from edgeemo.sensors.base import Chunk, Clock
-from edgeemo.sensors.reader import Device, Gone, LiveSensor, Patience
+from edgeemo.sensors.connections import Device, Gone
+from edgeemo.sensors.live import LiveSensor
+from edgeemo.sensors.supervision import Patience
 from edgeemo.sensors.video_nodes import VideoNode, list_video_nodes
 
 INSTALL_CAMERA = "pip install 'edgeemo[camera]'"

@@ -15,7 +15,9 @@ from edgeemo.features.resample import to_mono_float32
 from edgeemo.modality import AUDIO
 from edgeemo.sensors.audio_blocks import SteadyTimes
 from edgeemo.sensors.base import Chunk, Clock
-from edgeemo.sensors.reader import Device, Gone, LiveSensor, Patience
+from edgeemo.sensors.connections import Device, Gone
+from edgeemo.sensors.live import LiveSensor
+from edgeemo.sensors.supervision import Patience
 
 INSTALL_MIC = "pip install 'edgeemo[mic]'"
 INSTALL_PORTAUDIO = "sudo apt-get install libportaudio2" if sys.platform == "linux" else INSTALL_MIC

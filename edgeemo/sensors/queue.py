@@ -41,6 +41,11 @@ class ChunkQueue:
         """Chunks lost so far."""
         return self._drops
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next chunk has to wait for room; never where room is made by losing one."""
+        return self._policy == "block" and len(self._chunks) >= self._capacity
+
     def __len__(self) -> int:
         return len(self._chunks)
 

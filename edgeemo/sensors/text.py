@@ -14,8 +14,10 @@ from typing import IO
 from edgeemo.errors import InputError
 from edgeemo.modality import TEXT
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
+from edgeemo.sensors.connections import Device, Gone
+from edgeemo.sensors.live import LiveSensor
 from edgeemo.sensors.queue import ChunkQueue
-from edgeemo.sensors.reader import Device, Gone, LiveSensor, Patience
+from edgeemo.sensors.supervision import Patience
 
 MOST_CHARS = 10_000
 """The longest text taken at once: some 1,500 words, far more than any window of words holds."""

@@ -1,0 +1,15 @@
+"""Ways to reach a device: a thread, a child process, or the thread that polls."""
+
+from edgeemo.sensors.connections.base import Connection, ConnectionKind, Device, Gone, Recipe
+from edgeemo.sensors.connections.inline import InlineConnection
+from edgeemo.sensors.connections.thread import ThreadConnection
+
+__all__ = [
+    "Connection",
+    "ConnectionKind",
+    "Device",
+    "Gone",
+    "InlineConnection",
+    "Recipe",
+    "ThreadConnection",
+]
