@@ -20,6 +20,7 @@ COMMANDS = (
     "demo",
     "run",
     "devices",
+    "doctor",
     "export",
     "update",
     "rollback",
