@@ -16,6 +16,7 @@ from edgeemo.session.states import Outage, State
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.01
+_PUNCTUAL_S = 0.1  # a reading this little behind its hop is still about the hop
 _CLOSE_S = 1.5
 
 
@@ -135,21 +136,24 @@ class LiveSensors:
     ) -> Iterator[Reading]:
         """Yields a reading at each hop of the clock until `closed` is set, polling in between.
 
-        Hops that passed while nobody asked are counted in `late_hops` and left out: what comes next is
-        about now.
+        Hops that passed while nobody asked are counted in `late_hops` and left out, and a hop that is asked
+        for late is read as of now: what comes next is about now, with the newest data.
         """
         for number in itertools.count(int(self._clock() / hop_s) + 1):
             if self._clock() > (number + 1) * hop_s:
                 self.late_hops += 1
                 continue
             self.poll_until(number * hop_s, closed)
-            yield read(number * hop_s)
+            behind_s = self._clock() - number * hop_s
+            yield read(number * hop_s + (behind_s if behind_s > _PUNCTUAL_S else 0.0))
 
     def outages(self) -> dict[str, Outage]:
-        """Returns the sensors that say themselves that they give nothing, each with its sentence."""
+        """Returns what sensors say of not giving data: now, with a sentence, or at some time before."""
         found = {}
         for modality, sensor in self.sensors.items():
             status = sensor.status
             if status.state != "running":
-                found[modality] = Outage(State(status.state), status.why)
+                found[modality] = Outage(State(status.state), status.why, trouble_s=status.trouble_s)
+            elif status.trouble_s is not None:
+                found[modality] = Outage(State.LIVE, "", trouble_s=status.trouble_s)
         return found
