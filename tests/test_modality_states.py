@@ -126,3 +126,93 @@ def test_words_count_until_they_are_old_even_after_their_source_has_gone() -> No
     assert judged(stream, judge, 1.0, ended) is State.LIVE
     stream.verdict = Usability(State.QUIET, "no words")
     assert judged(stream, judge, 2.0, ended) is State.LOST
+
+
+def running(*, trouble_s: float | None) -> Outage:
+    return Outage(State.LIVE, "", trouble_s=trouble_s)
+
+
+def test_trouble_between_two_hops_counts() -> None:
+    stream, judge = start()
+    stream.newest_s = 1.0
+    assert judged(stream, judge, 1.0, running(trouble_s=0.1)) is State.LIVE
+    stream.newest_s = 1.5
+    assert judged(stream, judge, 1.5, running(trouble_s=1.4)) is State.LOST
+    assert judge.status.why == "its device gave nothing 0.1 s ago"
+    assert stream.forgotten == 1
+    stream.newest_s = 1.6
+    assert judged(stream, judge, 1.6, running(trouble_s=1.4)) is State.QUIET
+    assert judge.status.why == "holding: usable for 0.2 of 0.25 s"
+    assert judged(stream, judge, 1.65, running(trouble_s=1.4)) is State.LIVE
+    assert stream.forgotten == 1
+
+
+def test_a_sensor_that_flaps_between_hops_stays_out() -> None:
+    """Gone for 200 ms, there for 200 ms: at every hop it may happen to run."""
+    stream, judge = start()
+    stream.newest_s = 0.5
+    assert judged(stream, judge, 0.5) is State.LIVE
+    for number in range(2, 12):
+        at_s = number / 2
+        stream.newest_s = at_s
+        since_s = (at_s % 0.4) - 0.2
+        outage = (
+            Outage(State.LOST, "gone", trouble_s=at_s) if since_s < 0 else running(trouble_s=at_s - since_s)
+        )
+        assert judged(stream, judge, at_s, outage) is not State.LIVE
+    stream.newest_s = 6.0
+    assert judged(stream, judge, 6.0, running(trouble_s=5.4)) is State.LIVE
+
+
+def test_what_came_after_the_start_counts() -> None:
+    """Before its first data a sensor was in trouble too: that empties no window."""
+    stream, judge = start()
+    stream.newest_s = None
+    assert judged(stream, judge, 0.5, Outage(State.LOST, "starting", trouble_s=0.5)) is State.LOST
+    forgotten = stream.forgotten
+    stream.newest_s = 1.0
+    assert judged(stream, judge, 1.0, running(trouble_s=0.6)) is State.LIVE
+    assert stream.forgotten == forgotten
+
+
+def test_words_outlive_the_trouble_of_their_source() -> None:
+    stream = Plain()
+    judge = Judge(stream, deadline_s=float("inf"), hold_s=HOLD_S)
+    stream.newest_s = 0.6
+    assert judged(stream, judge, 1.0, running(trouble_s=0.5)) is State.LIVE
+    assert judged(stream, judge, 1.5, running(trouble_s=1.4)) is State.LIVE
+
+
+def test_what_cannot_be_computed_is_lost_whatever_the_sensor_says() -> None:
+    stream = Plain()
+    judge = Judge(stream, deadline_s=float("inf"), hold_s=HOLD_S)
+    stream.newest_s = 0.6
+    assert judged(stream, judge, 1.0) is State.LIVE
+    status = judge.judge(1.5, running(trouble_s=None), broken="its stem failed")
+    assert (status.state, status.why) == (State.LOST, "its stem failed")
+    assert stream.forgotten == 1
+    judge.muted = True
+    assert judge.judge(2.0, None, broken="its stem failed").state is State.MUTED
+
+
+def test_a_device_that_is_poor_for_long_is_suspected_once() -> None:
+    stream = Plain()
+    judge = Judge(stream, deadline_s=DEADLINE_S, hold_s=HOLD_S, suspect_s=2.0)
+
+    def suspects(*times_s: float) -> list[bool]:
+        found = []
+        for at_s in times_s:
+            stream.newest_s = at_s
+            judge.judge(at_s, None)
+            found.append(judge.take_suspect())
+        return found
+
+    stream.verdict = Usability(State.POOR, "black")
+    assert suspects(0.5, 1.0, 2.0, 2.5, 3.0, 9.0) == [False, False, False, True, False, False]
+    judge.judge(9.5, Outage(State.LOST, "opened anew", trouble_s=9.5))
+    assert suspects(10.0, 15.0) == [False, False]
+    stream.verdict = USABLE
+    assert suspects(16.0) == [False]
+    assert judge.status.state is State.LIVE
+    stream.verdict = Usability(State.POOR, "black")
+    assert suspects(17.0, 19.5) == [False, True]

@@ -37,7 +37,14 @@ class Status:
 
 @dataclass(frozen=True)
 class Outage:
-    """What a sensor itself reports when it gives nothing: `absent` or `lost`, and why."""
+    """What a sensor itself reports about not giving data.
+
+    Attributes:
+        state: `absent` or `lost` where it gives nothing now; `live` where it gives data again.
+        why: one sentence; empty where it gives data.
+        trouble_s: the newest time at which it gave nothing, on the session's clock; None for never.
+    """
 
     state: State
     why: str
+    trouble_s: float | None = None
