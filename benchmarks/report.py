@@ -38,12 +38,14 @@ class Report:
         title: heading of the page.
         figures: plain data for the JSON file.
         tables: for the page.
+        command: that makes it; empty for ``python -m benchmarks NAME``.
     """
 
     name: str
     title: str
     figures: dict[str, Any]
     tables: list[Table] = field(default_factory=list)
+    command: str = ""
 
 
 def describe_machine() -> dict[str, Any]:
@@ -88,7 +90,7 @@ def markdown(report: Report, machine: Mapping[str, Any], model: Mapping[str, Any
         f"{machine['processors']} processors: {machine['cpu']}; {machine['memory_gb']} GB, "
         f"{machine['system']}, load average {machine['load_average']} at the end; "
         f"Python {machine['python']}, {packages}. "
-        f"Made by `python -m benchmarks {report.name}`.",
+        f"Made by `{report.command or f'python -m benchmarks {report.name}'}`.",
     ]
     for table in report.tables:
         lines += ["", f"## {table.title}", "", table.note, "", *markdown_table(table.columns, table.rows)]

@@ -1,0 +1,200 @@
+"""What happens when a sensor drops, in a real session: how long until a reading is right again."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report import Table
+from benchmarks.swap.accuracy_tables import HALF_LIFE_S
+from benchmarks.swap.dropped import FORGOTTEN, Drop, half_life_readings, judge_drop, summary
+from benchmarks.swap.scene import DEADLINE_S, Fault, Scene, ScenePlayer, read_scene
+from edgeemo.bundle import Bundle
+from edgeemo.clock import SystemClock, VirtualClock
+from edgeemo.errors import EdgeEmoError
+from edgeemo.session import EngineOptions, Reading, Session
+
+MUTE = "mute"
+PHASES = (0.02, 0.14, 0.26, 0.38, 0.49)
+"""When the sensor drops, in seconds after a hop."""
+LIVE_S = 20.0
+"""How long all three may take until they are live."""
+AFTER_S = 4.0
+"""How long readings are watched after a drop."""
+
+
+def measure(bundle: Bundle, *, variant: str, phases: int, real_rounds: int) -> tuple[Any, list[Table]]:
+    """Returns figures and tables.
+
+    Args:
+        bundle: what the sessions open.
+        variant: of stems and engines.
+        phases: moments between two hops at which sensors drop, on the virtual clock.
+        real_rounds: drops of each kind in real time.
+    """
+    scene = read_scene()
+    options = EngineOptions(variant=variant)
+    virtual = {
+        f"{modality}, {fault}": [
+            _virtual_drop(bundle, scene, options, modality, fault, phase_s=phase) for phase in PHASES[:phases]
+        ]
+        for modality, fault in _kinds()
+    }
+    real = _real_drops(bundle, scene, options, rounds=real_rounds)
+    hop_s = bundle.manifest.hop_s
+    figures = {
+        "virtual": {kind: summary(found) for kind, found in virtual.items()},
+        "real": {kind: summary(found) for kind, found in real.items()},
+        "hop_s": hop_s,
+        "half_lives": {
+            str(half_life_s): half_life_readings(
+                round(60 / hop_s), hop_s, hop_s / 2, others=2, half_life_s=half_life_s
+            )
+            for half_life_s in (1.0, HALF_LIFE_S, 20.0)
+        },
+    }
+    return figures, _tables(figures)
+
+
+def _kinds() -> Iterator[tuple[str, str]]:
+    yield from itertools.product(("audio", "video"), ("hang", "error", MUTE))
+    yield "text", MUTE
+
+
+def _limit_s(fault: str, hop_s: float) -> float:
+    return hop_s + DEADLINE_S.get(fault, 0.0)
+
+
+def _rest(bundle: Bundle, modality: str) -> str:
+    return "+".join(name for name in bundle.manifest.order if name != modality)
+
+
+def _drop(session: Session, player: ScenePlayer, fault: str, at_s: float) -> None:
+    if fault == MUTE:
+        session.mute(player.modality)
+    else:
+        player.die(at_s, _fault(fault))
+
+
+def _fault(word: str) -> Fault:
+    return "hang" if word == "hang" else "error"
+
+
+def _virtual_drop(
+    bundle: Bundle, scene: Scene, options: EngineOptions, modality: str, fault: str, *, phase_s: float
+) -> Drop:
+    """Lets a sensor drop ``phase_s`` after a hop, on a clock that only moves when the session waits."""
+    clock, complete, hop_s = VirtualClock(), "+".join(bundle.manifest.order), bundle.manifest.hop_s
+    players = {name: ScenePlayer(scene, name, connection="inline") for name in bundle.manifest.order}
+    with Session(bundle, sensors=list(players.values()), engines=options, clock=clock) as session:
+        readings = iter(session)
+        at_s = next(r.time_s for r in readings if _is_complete(r, complete)) + hop_s + phase_s
+        if fault != MUTE:
+            players[modality].die(at_s, _fault(fault))
+        watched: list[tuple[float, str | None]] = []
+        for reading in readings:
+            if reading.time_s > at_s:
+                watched.append((reading.time_s, reading.subset))
+            elif fault == MUTE and at_s - reading.time_s < hop_s:
+                clock.advance(phase_s)
+                session.mute(modality)
+            if reading.time_s > at_s + AFTER_S:
+                break
+    return judge_drop(
+        watched,
+        at_s=at_s,
+        before=complete,
+        after=_rest(bundle, modality),
+        limit_s=_limit_s(fault, hop_s),
+    )
+
+
+def _is_complete(reading: Reading, complete: str) -> bool:
+    if reading.time_s > LIVE_S:
+        raise EdgeEmoError(f"after {reading.time_s:g} s not all are live: {dict(reading.states)}")
+    return reading.subset == complete
+
+
+def _real_drops(
+    bundle: Bundle, scene: Scene, options: EngineOptions, *, rounds: int
+) -> dict[str, list[Drop]]:
+    """Lets sensors drop in a session in real time, each after all have come back from the drop before."""
+    order, hop_s = bundle.manifest.order, bundle.manifest.hop_s
+    complete = "+".join(order)
+    rng = np.random.default_rng(0)
+    clock = SystemClock()
+    players = {name: ScenePlayer(scene, name, connection="thread") for name in order}
+    found: dict[str, list[Drop]] = {}
+    if not rounds:
+        return found
+    with Session(bundle, sensors=list(players.values()), engines=options, clock=clock) as session:
+        readings = iter(session)
+        for _ in range(rounds):
+            for modality, fault in _kinds():
+                until_s = session.now_s + LIVE_S
+                while next(readings).subset != complete:
+                    if session.now_s > until_s:
+                        raise EdgeEmoError(f"not all came back before {modality} could drop ({fault})")
+                time.sleep(float(rng.uniform(0, 0.9 * hop_s)))
+                at_s = session.now_s
+                _drop(session, players[modality], fault, at_s)
+                watched: list[tuple[float, str | None]] = []
+                for reading in readings:
+                    if reading.time_s > at_s:
+                        watched.append((session.now_s, reading.subset))
+                    if reading.subset == _rest(bundle, modality) or session.now_s > at_s + AFTER_S:
+                        break
+                # The reading of a hop comes a little after it: what it may take itself is not staleness.
+                limit_s = _limit_s(fault, hop_s) + 0.05
+                found.setdefault(f"{modality}, {fault}", []).append(
+                    judge_drop(
+                        watched, at_s=at_s, before=complete, after=_rest(bundle, modality), limit_s=limit_s
+                    )
+                )
+                players[modality].revive()
+                if fault == MUTE:
+                    session.unmute(modality)
+    return found
+
+
+def _tables(figures: dict[str, Any]) -> list[Table]:
+    hop_s = figures["hop_s"]
+    rows = []
+    for clock in ("virtual", "real"):
+        for kind, found in figures[clock].items():
+            limit_s = _limit_s(kind.split(", ")[1], hop_s)
+            rows.append(
+                (
+                    f"{kind}, {clock} time",
+                    str(found["n"]),
+                    f"{np.median(found['gap_s']):.2f}",
+                    f"{max(found['gap_s']):.2f}",
+                    f"{limit_s:.2f}",
+                    str(max(found["hops"])),
+                    str(found["stale"]),
+                    str(found["wrong"]),
+                )
+            )
+    fading = ", ".join(f"{count} at {life} s" for life, count in figures["half_lives"].items())
+    note = (
+        "Real sessions over scripted sensors under edgeemo's own supervision; all three modalities are live, "
+        "one drops between two hops: it hangs (gives nothing and says nothing), gives an error, or is muted. "
+        f"Gap: from the drop to the first reading without it; hops {hop_s:g} s apart. Aim: one hop and the "
+        "deadline (0.5 s for a hang, 0.1 s for an error). Readings that still use it: those before it is "
+        "noticed, from what arrived before the drop. Stale: later than the aim allows. Wrong: any subset "
+        "but the one before or the right one. Late fusion that asks the same sensor states leaves at the "
+        "same hop: the states decide, not the fusion. With half-lives it never leaves: with two others "
+        f"live, a dead modality keeps more than {FORGOTTEN:.0%} of the weight for this many readings of the "
+        f"next minute (of {round(60 / hop_s)}): {fading} of half-life; as the last one left it keeps all."
+    )
+    times = Table(
+        "From a drop to the first correct reading",
+        note,
+        ("drop", "n", "gap s, p50", "most", "aim", "readings that still use it, most", "stale", "wrong"),
+        rows,
+    )
+    return [times]
