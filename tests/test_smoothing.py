@@ -1,4 +1,4 @@
-"""The momentary emotion does not flicker, the mood lasts, and neither survives its evidence."""
+"""The momentary emotion does not flicker and does not outlive its signal; coordinates are published ones."""
 
 from __future__ import annotations
 
@@ -6,50 +6,27 @@ import numpy as np
 import pytest
 
 from edgeemo.affect import COORDINATES, valence_arousal
-from edgeemo.session.smoothing import Smoother
+from edgeemo.session.smoothing import MomentaryEmotion
 
 CALM, GLAD = np.array([0.6, 0.4]), np.array([0.3, 0.7])
 
 
-def smoother() -> Smoother:
-    return Smoother(labels=2, margin=0.3, tau_s=10.0)
-
-
 def test_a_small_lead_does_not_change_the_emotion() -> None:
-    it = smoother()
-    it.update(CALM, at_s=0.5, hop_s=0.5)
-    it.update(np.array([0.45, 0.55]), at_s=1.0, hop_s=0.5)
-    assert it.emotion == 0
-    it.update(GLAD, at_s=1.5, hop_s=0.5)
-    assert it.emotion == 1
+    it = MomentaryEmotion(margin=0.3)
+    it.update(CALM)
+    it.update(np.array([0.45, 0.55]))
+    assert it.label == 0
+    it.update(GLAD)
+    assert it.label == 1
 
 
 def test_without_a_signal_the_emotion_is_gone_at_once() -> None:
-    it = smoother()
-    it.update(GLAD, at_s=0.5, hop_s=0.5)
-    it.update(None, at_s=1.0, hop_s=0.5)
-    assert it.emotion is None
-
-
-def test_a_flash_changes_the_emotion_and_not_the_mood() -> None:
-    it = smoother()
-    for hop in range(20):
-        it.update(CALM, at_s=hop / 2, hop_s=0.5)
-    it.update(GLAD, at_s=10.0, hop_s=0.5)
-    assert it.emotion == 1
-    assert it.mood is not None
-    assert it.mood.argmax() == 0
-    assert it.mood.sum() == pytest.approx(1.0)
-
-
-def test_the_mood_fades_on_capture_time() -> None:
-    it = smoother()
-    for hop in range(20):
-        it.update(CALM, at_s=hop / 2, hop_s=0.5)
-    it.update(None, at_s=12.0, hop_s=0.5)
-    assert it.mood is not None
-    it.update(None, at_s=60.0, hop_s=0.5)
-    assert it.mood is None
+    it = MomentaryEmotion(margin=0.3)
+    it.update(GLAD)
+    it.update(None)
+    assert it.label is None
+    it.update(np.array([0.51, 0.49]))
+    assert it.label == 0, "what was shown before the gap has no hold on what comes after it"
 
 
 def test_valence_and_arousal_are_expectations_over_published_coordinates() -> None:

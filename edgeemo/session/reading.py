@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeemo.session.agreement import CLEAR_CONTRADICTION
 from edgeemo.session.states import Status
 
 NO_SIGNAL = "no signal"
@@ -21,12 +22,18 @@ class Reading:
         confidence: its probability; 0 without a signal.
         probabilities: label -> probability; empty without a signal.
         emotion: the momentary emotion with hysteresis, so that it does not flicker; None without a signal.
-        mood: the sustained mood over the last tens of seconds; None where there was too little evidence.
+        mood: the sustained mood over the last tens of seconds; None without a signal and where there was
+            too little evidence.
         mood_probabilities: label -> probability of the mood; empty where there is none.
         valence: -1 (unpleasant) to 1 (pleasant); None without a signal or for labels without coordinates.
         arousal: -1 (calm) to 1 (excited); None as valence.
         evidence: modality -> label -> its share of the logits, for each modality that was used; empty
             where the network does not say.
+        modality_probabilities: modality -> label -> what that modality says on its own, each summing to 1;
+            empty where there is no evidence.
+        contradiction: how probable it is that the modalities express different emotions, such as a smile
+            with an angry voice: 0.5 tells nothing, and what is clear says `contradicts`; None for fewer
+            than two modalities with evidence.
         subset: the modalities that were used, such as ``"audio+video"``; None without a signal.
         age_s: age of the oldest of the newest data of each modality used; None without a signal.
         engine: name and variant of the engine that ran, such as ``"audio+video.int8"``; None without.
@@ -45,6 +52,8 @@ class Reading:
     valence: float | None = None
     arousal: float | None = None
     evidence: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    modality_probabilities: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    contradiction: float | None = None
     subset: str | None = None
     age_s: float | None = None
     engine: str | None = None
@@ -54,6 +63,11 @@ class Reading:
     def has_signal(self) -> bool:
         """Whether there was anything to recognise an emotion from."""
         return self.subset is not None
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the modalities clearly contradict each other."""
+        return self.contradiction is not None and self.contradiction >= CLEAR_CONTRADICTION
 
     def to_json(self) -> dict[str, Any]:
         """Returns the reading as plain data for ``json.dumps``; numbers rounded to 6 digits."""
@@ -68,6 +82,8 @@ class Reading:
             "valence": _rounded(self.valence),
             "arousal": _rounded(self.arousal),
             "evidence": _rounded(self.evidence),
+            "modality_probabilities": _rounded(self.modality_probabilities),
+            "contradiction": _rounded(self.contradiction),
             "subset": self.subset,
             "age_s": _rounded(self.age_s),
             "engine": self.engine,

@@ -27,6 +27,9 @@ class Settings:
         text_ttl_s: how long words count after they were said.
         emotion_margin: lead in probability that a new emotion needs to replace the shown one.
         mood_tau_s: time constant of the sustained mood.
+        mood_margin: lead that another label needs to become the mood, as a part of `mood_tau_s`; below 1.
+            With the defaults nothing shorter than 4.5 s changes the mood, which covers a facial expression
+            (0.5 to 4 s), and a full change is the mood after 18 s; `Mood` has the formulas.
     """
 
     audio_deadline_s: float = 0.5
@@ -42,12 +45,15 @@ class Settings:
     text_ttl_s: float = 10.0
     emotion_margin: float = 0.1
     mood_tau_s: float = 20.0
+    mood_margin: float = 0.2
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name != "audio_quiet_dbfs" and not 0 <= value < float("inf"):
                 raise InputError(f"{field.name} must be a finite number of at least 0, got {value}")
+        if self.mood_margin >= 1:
+            raise InputError(f"mood_margin must be below 1, got {self.mood_margin}; no lead is larger")
         if self.mood_tau_s == 0:
             raise InputError("mood_tau_s must be above 0")
 

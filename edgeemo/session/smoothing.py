@@ -12,6 +12,32 @@ Float64 = NDArray[np.float64]
 _LEAST_MOOD_WEIGHT_S = 2.0  # seconds of evidence below which there is no mood to speak of
 
 
+class MomentaryEmotion:
+    """The label of the moment, with hysteresis: it does not flicker where two labels are close.
+
+    Args:
+        margin: lead in probability that another label needs over the shown one.
+    """
+
+    def __init__(self, *, margin: float) -> None:
+        self._margin = margin
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was shown."""
+        self.label: int | None = None
+        """Index of the emotion; None without a signal."""
+
+    def update(self, probabilities: Float64 | None) -> None:
+        """Takes the probabilities (C,) of one hop; None, without a signal, ends the emotion at once."""
+        if probabilities is None:
+            self.label = None
+            return
+        best = int(probabilities.argmax())
+        if self.label is None or probabilities[best] - probabilities[self.label] >= self._margin:
+            self.label = best
+
+
 class Smoother:
     """Hysteresis for the momentary emotion, an exponential average for the mood; both on capture time.
 
