@@ -13,7 +13,7 @@ from benchmarks.report import Report, Table
 from edgeemo.bundle import Bundle
 from edgeemo.cli.demo import RECORDING
 from edgeemo.evaluation.speed import timing_from_seconds
-from edgeemo.features.face import FaceFinder
+from edgeemo.faces.finder import FaceFinder
 from edgeemo.sensors import MediaFile
 from edgeemo.sensors.base import Chunk
 from edgeemo.session import EngineOptions, Session

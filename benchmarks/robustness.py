@@ -18,7 +18,8 @@ from edgeemo.datasets.speech import SPEECH_CORPORA, SpeechCorpus, read_speech
 from edgeemo.datasets.text import READERS
 from edgeemo.evaluation.metrics import Metrics, metrics_from_probabilities
 from edgeemo.evaluation.windows import WindowBatch, face_windows, run_in_batches, speech_windows, text_windows
-from edgeemo.features.face import FaceFinder, FaceSpec, crop_face
+from edgeemo.faces.finder import FaceFinder
+from edgeemo.features.face import FaceSpec, crop_face
 from edgeemo.features.text import tokenize
 from edgeemo.runtimes import open_engine, open_stem
 from edgeemo.training.augment.text import TextNoise, damage_words

@@ -13,7 +13,7 @@ from benchmarks import accuracy, engines, footprint, hop, memory, update
 from benchmarks.readme import README, figures_from_results
 from benchmarks.report import Report, Table, write_report
 from edgeemo.bundle import Bundle
-from edgeemo.features.face import FaceFinder
+from edgeemo.faces.finder import FaceFinder
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeemo.errors import InputError, MissingDependencyError
-from edgeemo.features.face import FaceBox, FaceFinder, FaceSpec, check_frame, crop_face, normalize_face
+from edgeemo.faces.finder import FaceFinder
+from edgeemo.features.face import FaceBox, FaceSpec, check_frame, crop_face, normalize_face
 
 Frames = list[NDArray[np.uint8]]
 

@@ -1,14 +1,9 @@
-"""Camera frames -> standardised face crops, the front-end of the video modality.
-
-Finding the face is the dear part: a Haar cascade (P. Viola, M. Jones, CVPR 2001) over the whole
-frame. So it runs at a cadence, and in between the face is found again near where it was.
-"""
+"""Where a face is in a camera frame -> a standardised crop: the front-end of the video modality."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,14 +11,6 @@ from numpy.typing import NDArray
 
 from edgeemo.errors import InputError, MissingDependencyError
 from edgeemo.features.spec import FrontEndSpec
-
-_CASCADE = "haarcascade_frontalface_default.xml"
-_CASCADE_SIDE = 24  # pixels; the cascade sees no smaller face
-_WHOLE_STEP = 1.25  # ratio of neighbouring scales; the whole frame is searched coarsely
-_LOCAL_STEP = 1.1
-_LOCAL_SIDE = 36  # pixels that the last box is scaled to before the local search
-_LOCAL_REACH = 1.6  # side of the local search region, in boxes
-_SWITCH_AREA = 1.5  # another face takes over where it is this much larger than the one followed
 
 
 @dataclass(frozen=True)
@@ -87,104 +74,6 @@ class FaceBox:
     size: float
 
 
-class FaceFinder:
-    """Follows the largest face through a stream of frames.
-
-    The whole frame is searched every `refresh_s` of capture time, every `search_s` while there is no
-    face, and at once where the face is not found again near its last box. A face is only reported
-    where it was found in this very frame. The answers depend on the frames and their times alone.
-    """
-
-    def __init__(self, spec: FaceSpec | None = None) -> None:
-        """Loads the cascade.
-
-        Raises:
-            MissingDependencyError: OpenCV is not installed.
-        """
-        self.spec = spec or FaceSpec()
-        self._cv2 = _load_cv2()
-        self._cascade = _read_cascade(self._cv2)
-        self.reset()
-
-    def __repr__(self) -> str:
-        return f"FaceFinder(at {self.spec.detect_width} pixels, {self._last or 'no face'})"
-
-    def reset(self) -> None:
-        """Forgets the face: the next frame is the first of a stream."""
-        self._last: FaceBox | None = None
-        self._searched_s = -math.inf
-        self._seen_s = -math.inf
-
-    def find(self, frame: NDArray[np.uint8], time_s: float) -> FaceBox | None:
-        """Returns the face in `frame`, or None where there is none or no search was due.
-
-        Args:
-            frame: (H, W) grey, (H, W, 3) BGR or (H, W, 4) BGRA, of any size.
-            time_s: capture time, never less than that of the frame before.
-
-        Raises:
-            InputError: another shape or dtype, an empty frame, or a time that is not finite or goes
-                back (call `reset` where a new stream begins). Nothing is forgotten.
-        """
-        check_frame(frame)
-        if not math.isfinite(time_s) or time_s < self._seen_s:
-            raise InputError(
-                f"a frame at {time_s:g} s cannot follow one at {self._seen_s:g} s; "
-                "call reset() before a new stream"
-            )
-        self._seen_s = time_s
-        grey = _grey(self._cv2, frame)
-        face = self._last and self._search_near(grey, self._last)
-        wait = self.spec.refresh_s if face else 0.0 if self._last else self.spec.search_s
-        if time_s - self._searched_s >= wait:
-            face = self._search_all(grey, face)
-            self._searched_s = time_s
-        self._last = face
-        return face
-
-    def _search_all(self, grey: NDArray[np.uint8], followed: FaceBox | None) -> FaceBox | None:
-        """The face followed where it still stands out, else the largest in the frame."""
-        longer = max(grey.shape)
-        scale = min(1.0, self.spec.detect_width / longer)
-        smallest = self.spec.min_face * longer * scale
-        boxes = self._detect(_resized(self._cv2, grey, scale), smallest, None, _WHOLE_STEP)
-        found = [FaceBox(x / scale, y / scale, side / scale) for x, y, side in boxes]
-        if not found:
-            return followed
-        largest = max(found, key=lambda box: (box.size, -box.left, -box.top))
-        if followed and largest.size**2 < _SWITCH_AREA * followed.size**2:
-            return followed
-        return largest
-
-    def _search_near(self, grey: NDArray[np.uint8], box: FaceBox) -> FaceBox | None:
-        """The face that moved the least from `box`, searched at about the same size."""
-        height, width = grey.shape
-        reach = (_LOCAL_REACH - 1) / 2 * box.size
-        left, top = max(0, round(box.left - reach)), max(0, round(box.top - reach))
-        right = min(width, round(box.left + box.size + reach))
-        bottom = min(height, round(box.top + box.size + reach))
-        scale = _LOCAL_SIDE / box.size
-        region = _resized(self._cv2, grey[top:bottom, left:right], scale)
-        boxes = self._detect(region, 0.75 * _LOCAL_SIDE, 1.35 * _LOCAL_SIDE, _LOCAL_STEP)
-        found = [FaceBox(left + x / scale, top + y / scale, side / scale) for x, y, side in boxes]
-        return min(found, key=lambda other: _distance(other, box), default=None)
-
-    def _detect(
-        self, grey: NDArray[np.uint8], smallest: float, largest: float | None, step: float
-    ) -> list[tuple[int, int, int]]:
-        """Faces as (x, y, side) in pixels of `grey`, in a fixed order."""
-        low = max(_CASCADE_SIDE, round(smallest))
-        high = round(largest) if largest else 0  # 0 = no limit
-        hits = self._cascade.detectMultiScale(
-            grey,
-            scaleFactor=step,
-            minNeighbors=self.spec.neighbours,
-            minSize=(low, low),
-            maxSize=(high, high),
-        )
-        return sorted((int(x), int(y), int(side)) for x, y, side, _ in hits)
-
-
 def check_frame(frame: NDArray[np.uint8]) -> None:
     """Refuses what is no camera frame: the check that `FaceFinder.find` and `crop_face` begin with.
 
@@ -222,11 +111,11 @@ def crop_face(frame: NDArray[np.uint8], box: FaceBox, spec: FaceSpec | None = No
     top = box.top + (box.size - side) / 2 + spec.crop_offset * box.size
     if not (side and -side < left < width and -side < top < height):
         raise InputError(f"{box} does not lie in a frame of {width}x{height} pixels")
-    cv2 = _load_cv2()
+    cv2 = load_cv2()
     x, y = round(left), round(top)
     inside = frame[max(0, y) : max(1, y + side), max(0, x) : max(1, x + side)]
     beyond = (max(0, -y), max(0, y + side - height), max(0, -x), max(0, x + side - width))
-    region = _grey(cv2, inside)
+    region = grey_picture(cv2, inside)
     if any(beyond):
         region = cv2.copyMakeBorder(region, *beyond, cv2.BORDER_REPLICATE)
     method = cv2.INTER_AREA if side > spec.size else cv2.INTER_LINEAR
@@ -257,7 +146,8 @@ def normalize_face(crop: NDArray[np.uint8], spec: FaceSpec | None = None) -> NDA
     return standard
 
 
-def _grey(cv2: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def grey_picture(cv2: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns a checked frame in grey levels (H, W); a grey one is not copied."""
     frame = np.ascontiguousarray(frame)
     if frame.ndim == 2:
         return frame
@@ -268,7 +158,8 @@ def _grey(cv2: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return grey
 
 
-def _resized(cv2: Any, grey: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+def resized_picture(cv2: Any, grey: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """Returns a picture (H, W, ...) with its sides multiplied by `scale`, at least one pixel each."""
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     if size == (grey.shape[1], grey.shape[0]):
         return np.ascontiguousarray(grey)
@@ -277,18 +168,12 @@ def _resized(cv2: Any, grey: NDArray[np.uint8], scale: float) -> NDArray[np.uint
     return small
 
 
-def _distance(one: FaceBox, other: FaceBox) -> float:
-    """Largest displacement of an edge, in pixels."""
-    right, bottom = one.left + one.size, one.top + one.size
-    return max(
-        abs(one.left - other.left),
-        abs(one.top - other.top),
-        abs(right - other.left - other.size),
-        abs(bottom - other.top - other.size),
-    )
+def load_cv2() -> Any:
+    """Returns OpenCV.
 
-
-def _load_cv2() -> Any:
+    Raises:
+        MissingDependencyError: it is not installed, or has no Haar cascades.
+    """
     try:
         import cv2
     except (ImportError, OSError):
@@ -302,11 +187,3 @@ def _load_cv2() -> Any:
             "pip install 'edgeemo[camera]'",
         )
     return cv2
-
-
-def _read_cascade(cv2: Any) -> Any:
-    with as_file(files("edgeemo") / "assets" / _CASCADE) as path:
-        cascade = cv2.CascadeClassifier(str(path))
-    if cascade.empty():
-        raise InputError(f"the face cascade {path} cannot be read; install edgeemo again")
-    return cascade

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from edgeemo.errors import InputError
+from edgeemo.faces.policy import check_policy
+
+_WORDS = {"face_policy", "face_model"}
+_APPLICATIONS_OWN = _WORDS | {"max_faces"}  # no manifest can set them
 
 
 @dataclass(frozen=True)
@@ -18,12 +23,30 @@ class Settings:
         audio_min_fill_s: how much of the audio window must be filled before audio joins.
         video_min_fill_s: how much of the video window must show a face before video joins.
         hold_s: how long a modality must have been usable before it joins; leaving is immediate.
+        suspect_s: how long a modality may be poor before its device is opened anew, once. Opening takes a
+            device away for a second or so, which pays only where the trouble does not pass by itself.
+        hop_s: seconds between readings; None for what the model was made for. Engines look at whole
+            windows, so more readings a second are as good, newer, and cost as much each.
         audio_quiet_dbfs: level of the loudest 50 ms below which the last second counts as silence. 99 % of
             RAVDESS's training clips, the quietest of the corpora, reach -47.7 dBFS.
         audio_clipped: part of the samples at full scale above which sound is not trusted.
         quiet_after_s: how long no sound or no face must be seen before the modality is quiet.
         video_dark_level: mean brightness (0 to 255) below which a frame counts as black.
         video_frozen_s: how long the same frame may repeat before it is not trusted.
+        video_white_level: mean brightness above which a frame counts as white.
+        face_policy: whose face the reading is of where there are several, ``"largest"`` or
+            ``"nearest_to_centre"``.
+        face_model: path of a YuNet model, which finds every face and how it is turned; None for the
+            detector that ships with edgeemo. It belongs to the machine, so no manifest can set it.
+        max_faces: most faces that are read in a frame; it bounds the cost.
+        face_min_side_px: side below which a face is too small.
+        face_max_outside: part of the face beyond the edge of the frame above which it is cut off.
+        face_min_contrast: standard deviation of the face's grey levels below which it is too dark or flat.
+        face_max_burnt: part of the face that is black or white beyond detail above which it is not read.
+        face_min_detail: variance of its Laplacian over that of its levels below which a face is blurred.
+        face_max_detail: the same, above which there is more noise than face.
+        face_max_yaw_deg: how far a face may be turned to the side; needs `face_model`.
+        face_max_roll_deg: how far a head may be tilted; needs `face_model`.
         text_ttl_s: how long words count after they were said.
         emotion_margin: lead in probability that a new emotion needs to replace the shown one.
         mood_tau_s: time constant of the sustained mood.
@@ -37,11 +60,25 @@ class Settings:
     audio_min_fill_s: float = 1.0
     video_min_fill_s: float = 0.5
     hold_s: float = 0.25
+    suspect_s: float = 10.0
+    hop_s: float | None = None
     audio_quiet_dbfs: float = -50.0
     audio_clipped: float = 0.02
     quiet_after_s: float = 1.0
     video_dark_level: float = 8.0
     video_frozen_s: float = 1.0
+    video_white_level: float = 250.0
+    face_policy: str = "largest"
+    face_model: str | None = None
+    max_faces: int = 4
+    face_min_side_px: float = 24.0
+    face_max_outside: float = 0.25
+    face_min_contrast: float = 1.0
+    face_max_burnt: float = 0.8
+    face_min_detail: float = 0.01
+    face_max_detail: float = 10.0
+    face_max_yaw_deg: float = 40.0
+    face_max_roll_deg: float = 30.0
     text_ttl_s: float = 10.0
     emotion_margin: float = 0.1
     mood_tau_s: float = 20.0
@@ -50,12 +87,16 @@ class Settings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name in _WORDS or (field.name == "hop_s" and value is None):
+                continue
             if field.name != "audio_quiet_dbfs" and not 0 <= value < float("inf"):
                 raise InputError(f"{field.name} must be a finite number of at least 0, got {value}")
         if self.mood_margin >= 1:
             raise InputError(f"mood_margin must be below 1, got {self.mood_margin}; no lead is larger")
-        if self.mood_tau_s == 0:
-            raise InputError("mood_tau_s must be above 0")
+        for name in ("mood_tau_s", "hop_s", "max_faces"):
+            if getattr(self, name) == 0:
+                raise InputError(f"{name} must be above 0")
+        check_policy(self.face_policy)
 
 
 def settings_from_thresholds(thresholds: Mapping[str, float]) -> Settings:
@@ -64,5 +105,6 @@ def settings_from_thresholds(thresholds: Mapping[str, float]) -> Settings:
     Raises:
         InputError: a threshold is out of range.
     """
-    known = {field.name for field in fields(Settings)}
-    return replace(Settings(), **{name: value for name, value in thresholds.items() if name in known})
+    known = {field.name for field in fields(Settings)} - _APPLICATIONS_OWN
+    ours: dict[str, Any] = {name: value for name, value in thresholds.items() if name in known}
+    return replace(Settings(), **ours)
