@@ -16,6 +16,7 @@ from edgeemo.session.states import Outage, State
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.01
+_ROUNDING_S = 1e-6
 _PUNCTUAL_S = 0.1  # a reading this little behind its hop is still about the hop
 _CLOSE_S = 1.5
 
@@ -140,7 +141,7 @@ class LiveSensors:
         for late is read as of now: what comes next is about now, with the newest data.
         """
         for number in itertools.count(int(self._clock() / hop_s) + 1):
-            if self._clock() > (number + 1) * hop_s:
+            if self._clock() >= (number + 1) * hop_s - _ROUNDING_S:
                 self.late_hops += 1
                 continue
             self.poll_until(number * hop_s, closed)
