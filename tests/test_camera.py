@@ -13,7 +13,7 @@ import pytest
 
 from edgeemo.errors import InputError, SensorError
 from edgeemo.sensors import Camera, Chunk, Patience
-from edgeemo.sensors.camera import bgr_from_frame
+from edgeemo.sensors.opencv import bgr_from_frame
 from edgeemo.sensors.video_nodes import VideoNode, list_video_nodes
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV")

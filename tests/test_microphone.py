@@ -22,6 +22,7 @@ from edgeemo.errors import MissingDependencyError, SensorError
 from edgeemo.sensors import Chunk, Microphone, Patience
 from edgeemo.sensors import microphone as module
 from edgeemo.sensors.audio_blocks import AudioBlocks, SteadyTimes
+from edgeemo.sensors.portaudio import InputStream, input_devices
 
 TONE_HZ, PLAYED_HZ = 1000, 48000
 PATIENT = Patience(deadline_s=1.0, reopen_s=3.0, open_s=20.0, first_wait_s=0.1, most_wait_s=0.5)
@@ -97,7 +98,7 @@ def sound_server(
     sounddevice._terminate()
     sounddevice._initialize()
     try:
-        if not any("pulse" in device["name"] for device in module.input_devices(sounddevice)):
+        if not any("pulse" in device["name"] for device in input_devices(sounddevice)):
             pytest.skip("needs ALSA's PulseAudio plug-in (libasound2-plugins)")
         yield server
     finally:
@@ -203,7 +204,7 @@ def test_without_any_microphone_the_default_one_is_absent(
     portaudio: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "input_devices", lambda sounddevice: [])
-    with Microphone() as microphone:
+    with Microphone(isolate=False) as microphone:
         microphone.start(time.monotonic)
         wait_for(lambda: microphone.status.state == "absent", "the absence is told")
         assert microphone.status.why == "there is no default microphone; PortAudio sees no input at all"
@@ -214,7 +215,7 @@ def test_a_missing_library_is_absent_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with Microphone() as microphone:
+    with Microphone(isolate=False) as microphone:
         microphone.start(time.monotonic)
         wait_for(lambda: microphone.status.state == "absent", "the absence is told")
         assert microphone.status.why.endswith("Install it with: pip install 'edgeemo[mic]'")
@@ -235,9 +236,9 @@ def test_devices_are_found_by_number_name_and_part_of_it() -> None:
 
 
 def test_the_callback_counts_overflows_and_full_queues() -> None:
-    stream = module._Stream.__new__(module._Stream)
+    stream = InputStream.__new__(InputStream)
     losses: list[tuple[int, int]] = []
-    stream._mic = SimpleNamespace(count_losses=lambda drops, overflows: losses.append((drops, overflows)))  # type: ignore[assignment]
+    stream._count_losses = lambda drops, overflows: losses.append((drops, overflows))
     stream._clock, stream.rate_hz, stream._lost, stream._counted = (lambda: 10.0), 1000, 0, 0
     stream._blocks, stream._times = queue.Queue(maxsize=2), SteadyTimes(1000)
     block = np.ones((50, 2), np.float32)

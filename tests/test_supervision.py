@@ -152,6 +152,41 @@ def test_a_camera_may_be_much_slower_than_it_promises() -> None:
             assert watch(sensor, clock, until_s=6.0)[-1][1] == state
 
 
+def test_a_device_that_is_rarely_polled_is_not_called_silent() -> None:
+    clock = VirtualClock()
+    with Scripted(sound) as sensor:
+        sensor.start(clock)
+        watch(sensor, clock, until_s=2.0)
+        trouble_s = sensor.status.trouble_s
+        for _ in range(6):
+            clock.advance(1.2)
+            assert sensor.status.state == "running"
+            assert len(sensor.poll()) >= 23
+        assert (sensor.status.trouble_s, len(sensor.opened_s)) == (trouble_s, 1)
+
+
+def test_stamps_of_a_clock_that_runs_ahead_or_back_are_counted_as_losses() -> None:
+    clock = VirtualClock()
+    with Scripted(lambda t: sound(t + 3.0 if 3.0 <= t < 4.0 else t)) as sensor:
+        sensor.start(clock)
+        watch(sensor, clock, until_s=3.0)
+        seen = watch(sensor, clock, until_s=3.9)
+        assert seen[-1][1] == "lost"
+        assert sensor.status.why.endswith("s: what it sends is stamped 3.0 s ahead of the clock")
+        assert watch(sensor, clock, until_s=5.0)[-1] == (pytest.approx(4.05), "running")
+        assert (sensor.status.drops, sensor.status.reconnects) == (20, 0)
+    with Scripted(lambda t: sound(t - 1.0 if 3.0 <= t < 3.5 else t)) as sensor:
+        clock = VirtualClock()
+        sensor.start(clock)
+        chunks: list[Chunk] = []
+        while clock() < 5.0:
+            chunks.extend(sensor.poll())
+            clock.advance(STEP_S)
+        times = [chunk.time_s for chunk in chunks]
+        assert times == sorted(times)
+        assert sensor.status.drops == 10
+
+
 def test_reopen_closes_the_device_and_opens_it_again() -> None:
     clock = VirtualClock()
     with Scripted(sound) as sensor:

@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 from edgeemo.errors import EdgeEmoError, InputError, MissingDependencyError
-from edgeemo.sensors.camera import load_cv2
-from edgeemo.sensors.microphone import input_devices, load_sounddevice
+from edgeemo.sensors.opencv import load_cv2
+from edgeemo.sensors.portaudio import input_devices, load_sounddevice
 
 _MOST_CAMERAS = 4
 

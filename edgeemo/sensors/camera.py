@@ -1,47 +1,65 @@
-"""The camera, through OpenCV: a device, a stable path, a network address or a video file."""
+"""The camera: a device, a stable path, a network address, a GStreamer pipeline or a video file."""
 
 from __future__ import annotations
 
-import math
+import importlib.util
 import os
 import re
 import sys
-import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgeemo.errors import InputError, MissingDependencyError, SensorError
 from edgeemo.modality import VIDEO
-from edgeemo.sensors.base import Chunk, Clock
-from edgeemo.sensors.connections import Device, Gone
+from edgeemo.sensors.base import Clock
+from edgeemo.sensors.connections import Device, Gone, Recipe, can_isolate
 from edgeemo.sensors.live import LiveSensor
+from edgeemo.sensors.opencv import INSTALL_CAMERA, Capture, has_gstreamer, load_cv2
+from edgeemo.sensors.queue import Policy
 from edgeemo.sensors.supervision import Patience
 from edgeemo.sensors.video_nodes import VideoNode, list_video_nodes
 
-INSTALL_CAMERA = "pip install 'edgeemo[camera]'"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PIPELINE = re.compile(r"\s!\s")
 NETWORK_PATIENCE = Patience(deadline_s=2.0, reopen_s=4.0, open_s=15.0)
 """Networks hold frames back for longer than a cable does."""
+NO_GSTREAMER = (
+    "this OpenCV has no GStreamer, which a pipeline needs; on a Jetson take the system's: "
+    "sudo apt-get install python3-opencv, in a virtual environment made with --system-site-packages, "
+    "and pip uninstall opencv-python-headless there"
+)
+_NO_CAMERA = "it is in use by another program, gone, or gives no video"
+_NO_STREAM = "it does not answer, or sends no video"
+_NO_VIDEO = "it is not a video that OpenCV reads"
+_NO_PIPELINE = "GStreamer does not run it; try it with gst-launch-1.0"
 
 
 class Camera(LiveSensor):
     """Frames from a camera, as uint8 BGR chunks stamped when they arrived.
 
+    Devices, addresses and pipelines are read in a child process, because some drivers block for ever when
+    a camera is unplugged: the child is killed then, and another one tries again.
+
     Args:
         source: number, path such as ``/dev/v4l/by-id/...`` (which survives renumbering), part of a
-            camera's name (Linux), URL (RTSP, HTTP) or video file, which is shown at its own pace once;
-            None for the first camera there is.
+            camera's name (Linux), URL (RTSP, HTTP), GStreamer pipeline (``nvarguscamerasrc ! ... !
+            appsink``, with an OpenCV that has GStreamer) or video file, which is shown at its own pace
+            once; None for the first camera there is.
         size: (width, height) in pixels asked of the device; it may choose another.
         max_fps: frames beyond this many a second are skipped before they are decoded.
-        buffer_frames: frames kept while nobody polls; older ones are dropped and counted.
+        buffer_frames: frames kept while nobody polls.
+        policy: what becomes of frames beyond that: ``drop-oldest`` (counted), ``latest`` or ``block``.
         patience: deadlines and back-off; None waits longer for URLs than for devices.
+        isolate: True reads it in a child process, False in a thread; None in a child, but for files and
+            where this Python cannot start one.
 
     Attributes:
         is_url: whether it is reached over a network.
+        is_pipeline: whether it is a GStreamer pipeline.
+        is_file: whether it is a video file.
+
+    Raises:
+        InputError: `max_fps` is not above 0, or the policy is unknown.
     """
 
     def __init__(
@@ -51,33 +69,50 @@ class Camera(LiveSensor):
         size: tuple[int, int] | None = None,
         max_fps: float | None = 15.0,
         buffer_frames: int = 16,
+        policy: Policy = "drop-oldest",
         patience: Patience | None = None,
+        isolate: bool | None = None,
     ) -> None:
         if max_fps is not None and not max_fps > 0:
             raise InputError(f"max_fps must be above 0 frames a second, got {max_fps}")
         place = source if source is None or isinstance(source, int) else os.fspath(source)
         if isinstance(place, str) and place.isdigit():
             place = int(place)
-        self.is_url = isinstance(place, str) and _URL.match(place) is not None
+        self.is_pipeline = isinstance(place, str) and _PIPELINE.search(place) is not None
+        self.is_url = isinstance(place, str) and not self.is_pipeline and _URL.match(place) is not None
+        self.is_file = isinstance(place, str) and os.path.isfile(place)
+        isolate = can_isolate() and not self.is_file if isolate is None else isolate
         super().__init__(
             VIDEO,
             "first camera" if place is None else f"camera {_without_password(place)}",
             capacity=buffer_frames,
-            policy="drop-oldest",
+            policy=policy,
             patience=patience or (NETWORK_PATIENCE if self.is_url else Patience()),
+            connection="process" if isolate else "thread",
         )
         self._source = place
         self._size = size
         self._max_fps = max_fps
 
+    @property
+    def by_name(self) -> bool:
+        """Whether only opening it can tell that it cannot be: pipelines without GStreamer."""
+        return self.is_pipeline
+
     def check_name(self) -> None:
         """Raises for a camera asked for by name that does not exist, or whose library is missing."""
         if self._source is None:
             return
-        load_cv2()
+        if importlib.util.find_spec("cv2") is None:
+            raise MissingDependencyError("The camera", "OpenCV", INSTALL_CAMERA)
         place = self._find()
         if isinstance(place, Gone):
             raise SensorError(place.why)
+
+    def recipe(self) -> Recipe:
+        """How a child process makes it."""
+        options = {"source": self._source, "size": self._size, "max_fps": self._max_fps}
+        return Recipe("edgeemo.sensors.camera:Camera", options)
 
     def open_device(self, clock: Clock) -> Device | Gone:
         """Opens the camera, with time limits where its backend knows them."""
@@ -85,32 +120,50 @@ class Camera(LiveSensor):
         place = self._find()
         if isinstance(place, Gone):
             return place
-        if isinstance(place, str) and not self.is_url and not place.startswith("/dev/"):
-            return _Capture(
-                cv2.VideoCapture(place, cv2.CAP_FFMPEG), self, clock, max_fps=self._max_fps, file=True
-            )
-        denied = _denied(place)
-        if denied:
-            return Gone("absent", denied)
-        if self.is_url:
+        why, is_file, keeps_rate = _NO_CAMERA, False, True
+        if self.is_pipeline:
+            if not has_gstreamer(cv2):
+                return Gone("absent", f"{self.name} cannot be opened: {NO_GSTREAMER}", retry=False)
+            capture, why = cv2.VideoCapture(place, cv2.CAP_GSTREAMER), _NO_PIPELINE
+        elif self.is_url:
             limits = [
                 *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * self.patience.open_s)),
                 *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * self.patience.reopen_s)),
+                *(cv2.CAP_PROP_N_THREADS, 1),
             ]
-            capture = cv2.VideoCapture(place, cv2.CAP_FFMPEG, limits)
+            capture, why = cv2.VideoCapture(place, cv2.CAP_FFMPEG, limits), _NO_STREAM
+            keeps_rate = not str(place).startswith("http")  # FFmpeg makes one up for motion JPEG
+        elif isinstance(place, str) and not place.startswith("/dev/"):
+            capture, why, is_file = cv2.VideoCapture(place, cv2.CAP_FFMPEG), _NO_VIDEO, True
         else:
-            capture = cv2.VideoCapture(place, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
-            if capture.isOpened():
-                capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-                if self._size:
-                    capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
-                    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
-        return _Capture(capture, self, clock, max_fps=self._max_fps, file=False)
+            denied = _denied(place)
+            if denied:
+                return Gone("absent", denied)
+            capture = self._open_node(cv2, place)
+        return Capture(
+            capture,
+            name=self.name,
+            clock=clock,
+            count_losses=self.count_losses,
+            max_fps=self._max_fps,
+            why_closed=why,
+            is_file=is_file,
+            keeps_rate=keeps_rate and not is_file,
+        )
+
+    def _open_node(self, cv2: Any, place: int | str) -> Any:
+        capture = cv2.VideoCapture(place, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
+        if capture.isOpened():
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            if self._size:
+                capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
+                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
+        return capture
 
     def _find(self) -> int | str | Gone:
         """What OpenCV is to open: a number, a path or a URL."""
         source = self._source
-        if isinstance(source, str) and (self.is_url or os.path.exists(source)):
+        if isinstance(source, str) and (self.is_url or self.is_pipeline or os.path.exists(source)):
             real = os.path.realpath(source)
             return real if real.startswith("/dev/video") else source
         if sys.platform != "linux":  # the system tells nobody which cameras there are: opening one tells
@@ -123,78 +176,6 @@ class Camera(LiveSensor):
             wanted = "" if source is None else f"there is no {self.name}; "
             return Gone("absent", wanted + _listed(nodes))
         return node.number
-
-
-class _Capture:
-    """An open `cv2.VideoCapture`."""
-
-    def __init__(
-        self, capture: Any, camera: Camera, clock: Clock, *, max_fps: float | None, file: bool
-    ) -> None:
-        if not capture.isOpened():
-            capture.release()
-            raise SensorError(f"{camera.name} cannot be opened: {_why_closed(camera, file=file)}")
-        self._capture, self._camera, self._clock = capture, camera, clock
-        self._max_fps, self._file = max_fps, file
-        self._opened_s = clock()
-        self._slot = -math.inf
-
-    def read(self) -> Chunk | Gone | None:
-        if not self._capture.grab():
-            if self._file:
-                return Gone("lost", f"{self._camera.name} has ended", retry=False)
-            return Gone("lost", f"{self._camera.name} gives no frames")
-        if self._file:
-            self._wait_for_its_time()
-        time_s = self._clock()
-        if self._max_fps:
-            slot = math.floor(time_s * self._max_fps)
-            if slot == self._slot:
-                return None
-            self._slot = slot
-        ok, frame = self._capture.retrieve()
-        if not ok or frame is None or frame.size == 0:
-            self._camera.count_losses(drops=1)
-            return None
-        return Chunk(VIDEO, time_s, bgr_from_frame(frame))
-
-    def close(self) -> None:
-        self._capture.release()
-
-    def _wait_for_its_time(self) -> None:
-        position_s = self._capture.get(0) / 1000.0  # CAP_PROP_POS_MSEC
-        time.sleep(min(1.0, max(0.0, self._opened_s + position_s - self._clock())))
-
-
-def bgr_from_frame(frame: NDArray[Any]) -> NDArray[np.uint8]:
-    """Returns (H, W, 3) uint8 BGR of a frame that may be grey (H, W) or have one or four channels.
-
-    Raises:
-        InputError: the frame is of another shape or type.
-    """
-    if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
-        raise InputError(f"a frame must be uint8 of 2 or 3 dimensions, got {frame.dtype} of {frame.shape}")
-    if frame.ndim == 2:
-        frame = frame[:, :, None]
-    if frame.shape[2] == 1:
-        frame = np.repeat(frame, 3, axis=2)
-    if frame.shape[2] not in (3, 4):
-        raise InputError(f"a frame must have 1, 3 or 4 channels, got shape {frame.shape}")
-    return np.ascontiguousarray(frame[:, :, :3])
-
-
-def load_cv2() -> ModuleType:
-    """Returns the cv2 module.
-
-    Raises:
-        MissingDependencyError: OpenCV is not installed, or a library under it is missing.
-    """
-    try:
-        import cv2
-    except (ImportError, OSError):
-        raise MissingDependencyError("The camera", "OpenCV", INSTALL_CAMERA) from None
-    module: ModuleType = cv2
-    return module
 
 
 def _match(nodes: list[VideoNode], wanted: int | str | None) -> VideoNode | None:
@@ -218,14 +199,6 @@ def _denied(place: int | str) -> str:
             f"this user may not read {path}; allow it with: sudo usermod -aG video $USER (then log in again)"
         )
     return ""
-
-
-def _why_closed(camera: Camera, *, file: bool) -> str:
-    if file:
-        return "it is not a video that OpenCV reads"
-    if camera.is_url:
-        return "it does not answer, or sends no video"
-    return "it is in use by another program, gone, or gives no video"
 
 
 def _without_password(place: int | str) -> str:

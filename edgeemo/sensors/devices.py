@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeemo.errors import EdgeEmoError, MissingDependencyError
-from edgeemo.sensors.camera import load_cv2
 from edgeemo.sensors.media import load_av
+from edgeemo.sensors.opencv import load_cv2
 from edgeemo.sensors.video_nodes import list_video_nodes
 
 _ASK_S = 20.0

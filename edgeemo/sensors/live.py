@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from typing import Any
 
-from edgeemo.errors import InputError, SensorError
+from edgeemo.errors import InputError, MissingDependencyError, SensorError
 from edgeemo.modality import AUDIO, VIDEO
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
 from edgeemo.sensors.connections import (
@@ -16,6 +16,7 @@ from edgeemo.sensors.connections import (
     Device,
     Gone,
     InlineConnection,
+    ProcessConnection,
     Recipe,
     ThreadConnection,
 )
@@ -24,12 +25,19 @@ from edgeemo.sensors.supervision import Patience, Supervisor
 
 log = logging.getLogger(__name__)
 
-_CONNECTIONS: dict[str, type[Connection]] = {"thread": ThreadConnection, "inline": InlineConnection}
+_CONNECTIONS: dict[str, type[Connection]] = {
+    "thread": ThreadConnection,
+    "process": ProcessConnection,
+    "inline": InlineConnection,
+}
 _LEAST_RATE = {AUDIO: 0.7, VIDEO: 0.2}
 """Share of the declared rate below which a device counts as lost: sound comes at exactly the rate that was
 set, cameras give half of it and less in the dark."""
 _UNITS = {AUDIO: "samples", VIDEO: "frames"}
 _CLOSE_S = 0.9
+_FIRST_WORD_S = 3.0
+_AHEAD_S = 0.25
+"""Stamps may be this far ahead of the clock, as those of a device with a clock of its own are."""
 
 
 class LiveSensor(Sensor):
@@ -88,6 +96,11 @@ class LiveSensor(Sensor):
         """How a child process makes this sensor; for ``connection="process"``."""
         raise SensorError(f"{self.name} does not say how a child process opens it")
 
+    @property
+    def by_name(self) -> bool:
+        """Whether `start` has to refuse a device that does not exist, once opening it has shown that."""
+        return False
+
     def check_name(self) -> None:
         """Raises SensorError where the device was asked for by name and does not exist."""
 
@@ -106,6 +119,13 @@ class LiveSensor(Sensor):
             self._device_drops += drops
             self._overflows += overflows
 
+    def take_losses(self) -> tuple[int, int]:
+        """Returns drops and overflows that the device told of since the last call, and forgets them."""
+        with self._supervisor.lock:
+            losses = self._device_drops, self._overflows
+            self._device_drops = self._overflows = 0
+            return losses
+
     def note(self, about: dict[str, Any]) -> None:
         """Takes what is known of the device that was opened."""
         self._about = about
@@ -118,7 +138,12 @@ class LiveSensor(Sensor):
             MissingDependencyError: the library for a device asked for by name is missing.
         """
         self.check_name()
+        if self._supervisor.is_begun:
+            return
+        self._last_data_s = None
         self._supervisor.begin(clock)
+        if self.by_name:
+            self._await_first_word()
 
     def poll(self, timeout_s: float = 0.0) -> list[Chunk]:
         """Returns what has arrived, oldest first, and sees to it that a lost device is opened again."""
@@ -150,6 +175,7 @@ class LiveSensor(Sensor):
     def status(self) -> SensorStatus:
         """How the device is now: ``lost`` as soon as the deadline has passed without data."""
         supervisor = self._supervisor
+        self._pump()
         supervisor.supervise()
         with supervisor.lock:
             now = supervisor.now()
@@ -167,6 +193,19 @@ class LiveSensor(Sensor):
                 trouble_s=supervisor.trouble_s(),
             )
 
+    def _await_first_word(self) -> None:
+        """Waits a moment for the device to be open, or to be known not to exist."""
+        connection = self._supervisor.connection
+        until_s = time.monotonic() + _FIRST_WORD_S
+        while connection and not connection.is_open and not connection.is_finished:
+            if time.monotonic() > until_s:
+                return
+            time.sleep(0.005)
+        if connection and connection.is_finished and connection.outcome.state == "absent":
+            self.close()
+            gone = connection.outcome
+            raise MissingDependencyError(*gone.missing) if gone.missing else SensorError(gone.why)
+
     def _connection(self, clock: Clock) -> Connection:
         return _CONNECTIONS[self.connection_kind](self, clock, self._take)
 
@@ -176,6 +215,9 @@ class LiveSensor(Sensor):
             connection.pump()
 
     def _take(self, connection: Connection, chunk: Chunk) -> None:
+        if not self._is_plausible(connection, chunk):
+            self.count_losses(drops=1)
+            return
         if chunk.rate_hz:
             self._supervisor.declare(float(chunk.rate_hz))
         if not self._supervisor.heard(connection, len(chunk.array) if chunk.rate_hz else 1):
@@ -190,3 +232,14 @@ class LiveSensor(Sensor):
             connection.waits = self._queue.is_full
             self._queue.put(chunk, cancelled=lambda: connection.is_stopped)
             connection.waits = False
+
+    def _is_plausible(self, connection: Connection, chunk: Chunk) -> bool:
+        """False for stamps of a device whose clock is wrong: they would pass old data for fresh."""
+        ahead_s = chunk.time_s - connection.now_s
+        if ahead_s > _AHEAD_S:
+            self._supervisor.refuse(f"what it sends is stamped {ahead_s:.1f} s ahead of the clock")
+            return False
+        if self._last_data_s is not None and chunk.time_s < self._last_data_s:
+            self._supervisor.refuse("its time stamps go back")
+            return False
+        return True

@@ -100,6 +100,7 @@ class Supervisor:
         self._declared_rate: float | None = None
         self._slow_since_s: float | None = None
         self._slow_reopened = False
+        self._refused = ""
 
     @property
     def connection(self) -> Connection | None:
@@ -166,12 +167,16 @@ class Supervisor:
                 self.connections += 1
                 self._trouble_s = now_s
                 self.meter.reset()
-            elif deadline_s is not None and now_s - connection.heard_s > deadline_s:
+            elif deadline_s is not None and _watched(connection, now_s) - connection.heard_s > deadline_s:
                 self._trouble_s = now_s
                 self.meter.reset()
-            connection.heard_s = now_s
+            connection.heard_s, self._refused = now_s, ""
             self.meter.add(now_s, amount)
             return True
+
+    def refuse(self, why: str) -> None:
+        """Notes data that cannot be used: it counts as none, and its sentence says why."""
+        self._refused = f": {why}"
 
     def now(self) -> Gone:
         """The state at this moment, with its sentence."""
@@ -187,7 +192,7 @@ class Supervisor:
             now_s = self._clock()
             silent_s = 0.0 if connection.waits else now_s - connection.heard_s
             if silent_s > deadline_s:
-                return Gone("lost", f"no data from {self._name} for {silent_s:.1f} s")
+                return Gone("lost", f"no data from {self._name} for {silent_s:.1f} s{self._refused}")
             return self._slow(now_s) or running
 
     @property
@@ -281,3 +286,7 @@ class Supervisor:
         self.meter.reset()
         self._declared_rate = self._slow_since_s = None
         self._slow_reopened = False
+
+
+def _watched(connection: Connection, now_s: float) -> float:
+    return now_s if connection.watched_s is None else connection.watched_s

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import os
-import select
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from edgeemo.errors import InputError
 from edgeemo.modality import TEXT
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
 from edgeemo.sensors.connections import Device, Gone
+from edgeemo.sensors.connections.pipes import has_data
 from edgeemo.sensors.live import LiveSensor
 from edgeemo.sensors.queue import ChunkQueue
 from edgeemo.sensors.supervision import Patience
@@ -183,7 +183,7 @@ class _Lines:
             self._ended = not line
             self._lines = [line] if line else []
             return
-        if sys.platform != "win32" and not select.select([self._file], [], [], 0.1)[0]:
+        if not has_data(self._file, 0.1):
             return
         data = os.read(self._file, 65536)
         self._ended = not data

@@ -2,6 +2,7 @@
 
 from edgeemo.sensors.connections.base import Connection, ConnectionKind, Device, Gone, Recipe
 from edgeemo.sensors.connections.inline import InlineConnection
+from edgeemo.sensors.connections.process import ProcessConnection, can_isolate
 from edgeemo.sensors.connections.thread import ThreadConnection
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "Device",
     "Gone",
     "InlineConnection",
+    "ProcessConnection",
     "Recipe",
     "ThreadConnection",
+    "can_isolate",
 ]

@@ -16,11 +16,19 @@ ConnectionKind = Literal["thread", "process", "inline"]
 
 @dataclass(frozen=True)
 class Gone:
-    """Why there is no device, or no more data from it; ``retry`` False where trying again is pointless."""
+    """Why there is no device, or no more data from it.
+
+    Attributes:
+        state: ``absent`` or ``lost``.
+        why: one sentence for a person.
+        retry: False where trying again is pointless.
+        missing: feature, package and command where a library is missing.
+    """
 
     state: SensorState
     why: str
     retry: bool = True
+    missing: tuple[str, str, str] | None = None
 
 
 class Device(Protocol):
@@ -68,6 +76,10 @@ class Source(Protocol):
     def note(self, about: dict[str, Any]) -> None:
         """Takes what is known of the device that was opened."""
 
+    @property
+    def patience(self) -> Any:
+        """Deadlines and back-off, a frozen dataclass; a device may pass them on to its driver."""
+
 
 Receiver = Callable[["Connection", Chunk], None]
 
@@ -98,6 +110,11 @@ class Connection(ABC):
         self.waits = False
 
     @property
+    def now_s(self) -> float:
+        """Seconds on the session's clock."""
+        return self._clock()
+
+    @property
     def is_stopped(self) -> bool:
         """Whether it has been told to stop."""
         return self._stop.is_set()
@@ -125,6 +142,11 @@ class Connection(ABC):
     def pump(self) -> None:  # noqa: B027 - most connections read by themselves
         """Reads what is there, where nobody else does; called by whoever polls."""
 
+    @property
+    def watched_s(self) -> float | None:
+        """Until when silence was noticed; None for connections that are always watched."""
+        return None
+
     def _opened(self, device: Device) -> None:
         self.declared_rate = getattr(device, "declared_rate", None)
         self._source.note(dict(getattr(device, "about", {})))
@@ -134,7 +156,8 @@ class Connection(ABC):
 def gone_from_error(name: str, error: Exception) -> Gone:
     """Returns what a driver's error means; only a missing library is not worth another attempt."""
     if isinstance(error, MissingDependencyError):
-        return Gone("absent", str(error), retry=False)
+        missing = (error.feature, error.package, error.command)
+        return Gone("absent", str(error), retry=False, missing=missing)
     if isinstance(error, EdgeEmoError):
         return Gone("lost", str(error))
     return Gone("lost", f"{name} failed: {str(error) or type(error).__name__}")

@@ -19,6 +19,7 @@ class InlineConnection(Connection):
     """
 
     _device: Device | None = None
+    _watched_s: float | None = None
 
     def begin(self) -> None:
         """Opens the device, here and now."""
@@ -33,8 +34,17 @@ class InlineConnection(Connection):
         self._device = device
         self._opened(device)
 
+    @property
+    def watched_s(self) -> float | None:
+        """When it was read before: data that waited in the device since is no silence."""
+        return self.started_s if self._watched_s is None else self._watched_s
+
     def pump(self) -> None:
         """Reads all that is due."""
+        self._read_all()
+        self._watched_s = self._clock()
+
+    def _read_all(self) -> None:
         for _ in range(_MOST_READS):
             if self._device is None or self.is_stopped or self.waits:
                 return
