@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from edgeemo.cli.demo import RECORDING
+from edgeemo.clock import VirtualClock
 from edgeemo.errors import InputError, SessionClosedError
 from edgeemo.sensors import CallableText, TextQueue
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
-from edgeemo.session import EngineOptions, Event, EventKind, Reading, Session
+from edgeemo.session import EngineOptions, Event, EventKind, Reading, Session, State
 
 INT8 = EngineOptions(variant="int8")
 WORDS = EngineOptions(subsets=("text",), variant="int8")
@@ -255,3 +256,38 @@ def test_signals_end_a_live_run_cleanly(number: signal.Signals, code: int, tmp_p
         run.send_signal(number)
         assert run.wait(PATIENCE_S) == code
     assert "Traceback" not in errors.read_text()
+
+
+class Faulty(TextQueue):
+    """Somebody's sensor with a mistake in it."""
+
+    def __init__(self) -> None:
+        super().__init__("faulty words")
+        self.fails = False
+
+    def poll(self, timeout_s: float = 0.0) -> list[Chunk]:
+        if self.fails:
+            raise KeyError("a mistake")
+        return super().poll(timeout_s)
+
+    def close(self) -> None:
+        super().close()
+        if self.fails:
+            raise OSError("another one")
+
+
+def test_a_sensor_that_raises_is_lost_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    words = Faulty()
+    with Session(sensors=[words], engines=WORDS, clock=VirtualClock()) as session:
+        readings = iter(session)
+        next(readings)
+        with caplog.at_level(logging.CRITICAL + 1):
+            words.fails = True
+            broken = next(readings).states["text"]
+            assert broken.state is State.LOST
+            assert "KeyError" in broken.why
+            assert session.stats().sensors["text"].state == "lost"
+            words.fails = False
+            assert next(readings).states["text"].state is State.ABSENT
+            words.fails = True
+            session.close()

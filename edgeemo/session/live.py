@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from edgeemo.errors import EdgeEmoError, SessionClosedError
-from edgeemo.sensors.base import Chunk, Clock, Sensor
+from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
 from edgeemo.session.reading import Reading
 from edgeemo.session.states import Outage, State
 
@@ -41,6 +41,7 @@ class LiveSensors:
     ) -> None:
         self.sensors = dict(sensors)
         self.rejected: dict[str, int] = {}
+        self._broken: dict[str, str] = {}
         self.late_hops = 0
         self._clock, self._wait, self._push = clock, wait, push
         self._started = False
@@ -82,8 +83,12 @@ class LiveSensors:
 
     def close_one(self, modality: str) -> None:
         """Closes the device of one modality; may wait for a driver."""
-        if modality in self.sensors:
-            self.sensors[modality].close()
+        sensor = self.sensors.get(modality)
+        try:
+            if sensor is not None:
+                sensor.close()
+        except Exception:
+            log.exception("%s was not closed cleanly", sensor.name if sensor else modality)
 
     def close(self) -> None:
         """Closes all devices, side by side: a driver that hangs holds up no other.
@@ -91,8 +96,10 @@ class LiveSensors:
         Waits at most `_CLOSE_S` for the slowest.
         """
         closing = [
-            threading.Thread(target=sensor.close, name=f"edgeemo-close {modality}", daemon=True)
-            for modality, sensor in self.sensors.items()
+            threading.Thread(
+                target=self.close_one, args=(modality,), name=f"edgeemo-close {modality}", daemon=True
+            )
+            for modality in self.sensors
         ]
         for thread in closing:
             thread.start()
@@ -108,7 +115,7 @@ class LiveSensors:
 
     def _poll(self) -> None:
         for modality, sensor in self.sensors.items():
-            for chunk in sensor.poll():
+            for chunk in self._chunks_of(modality, sensor):
                 try:
                     self._push(chunk)
                 except SessionClosedError:
@@ -118,10 +125,23 @@ class LiveSensors:
                         log.warning("%s from %s was not used: %s", modality, sensor.name, error)
                     self.rejected[modality] = self.rejected.get(modality, 0) + 1
 
+    def _chunks_of(self, modality: str, sensor: Sensor) -> list[Chunk]:
+        """Returns what has arrived; a sensor that raises is said to be lost until it does not any more."""
+        try:
+            chunks = sensor.poll()
+        except Exception as error:  # anybody may write a sensor; the others must go on
+            if modality not in self._broken:
+                log.exception("%s failed", sensor.name)
+            self._broken[modality] = f"{sensor.name} failed: {type(error).__name__}: {error}"
+            return []
+        self._broken.pop(modality, None)
+        return chunks
+
     def discard(self) -> None:
         """Drops what has arrived and was not taken yet."""
-        for sensor in self.sensors.values():
-            sensor.poll()
+        with self._polling:
+            for modality, sensor in self.sensors.items():
+                self._chunks_of(modality, sensor)
 
     def poll_until(self, time_s: float, closed: threading.Event) -> None:
         """Polls until the clock shows `time_s` or `closed` is set."""
@@ -151,10 +171,32 @@ class LiveSensors:
     def outages(self) -> dict[str, Outage]:
         """Returns what sensors say of not giving data: now, with a sentence, or at some time before."""
         found = {}
-        for modality, sensor in self.sensors.items():
-            status = sensor.status
+        for modality, status in self.statuses().items():
             if status.state != "running":
                 found[modality] = Outage(State(status.state), status.why, trouble_s=status.trouble_s)
             elif status.trouble_s is not None:
                 found[modality] = Outage(State.LIVE, "", trouble_s=status.trouble_s)
         return found
+
+    def statuses(self) -> dict[str, SensorStatus]:
+        """Returns how every sensor is, modality by modality; one that raises is lost."""
+        return {modality: self._status_of(modality, sensor) for modality, sensor in self.sensors.items()}
+
+    def _status_of(self, modality: str, sensor: Sensor) -> SensorStatus:
+        if modality in self._broken:
+            return SensorStatus("lost", self._broken[modality], trouble_s=self._clock())
+        try:
+            return sensor.status
+        except Exception as error:
+            why = f"{sensor.name} does not say how it is: {type(error).__name__}: {error}"
+            return SensorStatus("lost", why, trouble_s=self._clock())
+
+    def reopen(self, modality: str) -> None:
+        """Lets a sensor open its device again, because what it gives cannot be trusted."""
+        sensor = self.sensors.get(modality)
+        if sensor is None or not self._started:
+            return
+        try:
+            sensor.reopen()
+        except Exception as error:
+            log.warning("%s was not opened again: %s", sensor.name, error)

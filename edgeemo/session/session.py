@@ -528,7 +528,7 @@ class Session:
                 **{f"stem.{name}": runner for name, runner in self._snapshot.stems.items()},
                 **self._snapshot.engines,
             }
-            sensors = {name: sensor.status for name, sensor in self._live.sensors.items()}
+            sensors = self._live.statuses()
             if self._media is not None:
                 sensors = dict(self._media.status)
             return SessionStats(
