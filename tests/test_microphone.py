@@ -25,6 +25,7 @@ from edgeemo.sensors.audio_blocks import AudioBlocks, SteadyTimes
 from edgeemo.sensors.portaudio import InputStream, input_devices
 
 TONE_HZ, PLAYED_HZ = 1000, 48000
+SINK = ["module-null-sink", "sink_name=room", f"rate={PLAYED_HZ}", "channels=2"]
 PATIENT = Patience(deadline_s=1.0, reopen_s=3.0, open_s=20.0, first_wait_s=0.1, most_wait_s=0.5)
 
 
@@ -46,11 +47,10 @@ class SoundServer:
             "PULSE_SINK": "room",
         }
 
-    def start(self) -> None:
-        modules = (
-            f"module-native-protocol-unix auth-anonymous=1 socket={self._folder}/run/native",
-            f"module-null-sink sink_name=room rate={PLAYED_HZ} channels=2",
-        )
+    def start(self, *, with_sink: bool = True) -> None:
+        modules = [f"module-native-protocol-unix auth-anonymous=1 socket={self._folder}/run/native"]
+        if with_sink:
+            modules.append(" ".join(SINK))
         options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes"]
         self._process = subprocess.Popen(
             ["pulseaudio", *options, "--log-level=0", *itertools.chain(*(("-L", m) for m in modules))],
@@ -68,6 +68,15 @@ class SoundServer:
             time.sleep(0.05)
         self.kill()
         pytest.skip("needs a PulseAudio server, which does not start here")
+
+    def plug_in(self) -> None:
+        """Adds the sink, and so the microphone, to a server that runs without."""
+        subprocess.run(
+            ["pactl", "load-module", *SINK],
+            env={**os.environ, **self.environment},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
     def kill(self) -> None:
         if self._process:
@@ -184,11 +193,40 @@ def test_the_microphone_hears_what_is_played_and_survives_the_death_of_its_serve
         player.wait()
 
 
-def test_another_rate_can_be_asked_for_and_losses_are_counted(sound_server: SoundServer) -> None:
-    with Microphone("pulse", rate_hz=16000, buffer_s=0.1, patience=PATIENT) as microphone:
+def test_a_microphone_that_is_plugged_in_later_comes_in(
+    sound_server: SoundServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound_server.kill()
+    sound_server.start(with_sink=False)
+    config = tmp_path / "asound.conf"  # the system's default microphone, as a desktop sets it
+    config.write_text("pcm.!default { type pulse }\n")
+    monkeypatch.setenv("ALSA_CONFIG_PATH", f"/usr/share/alsa/alsa.conf:{config}")
+    with Microphone(patience=PATIENT) as microphone:
+        microphone.start(time.monotonic)
+        wait_for(lambda: "cannot be opened" in microphone.status.why, "the first attempt is over")
+        for _ in range(50):
+            assert microphone.poll(0.02) == []
+        assert microphone.status.state in ("absent", "lost")
+        assert microphone.status.last_data_s is None
+        sound_server.plug_in()
+        player = sound_server.play(write_tone(tmp_path / "tone.wav", seconds=30.0))
+        try:
+            assert loudest_hz(record(microphone, seconds=1.5))[0] == pytest.approx(TONE_HZ, abs=5)
+        finally:
+            player.kill()
+            player.wait()
+        assert (microphone.status.state, microphone.status.reconnects) == ("running", 0)
+
+
+@pytest.mark.parametrize("isolate", [True, False], ids=["process", "thread"])
+def test_another_rate_can_be_asked_for_and_losses_are_counted(
+    sound_server: SoundServer, isolate: bool
+) -> None:
+    with Microphone("pulse", rate_hz=16000, buffer_s=0.1, patience=PATIENT, isolate=isolate) as microphone:
         microphone.start(time.monotonic)
         assert {chunk.rate_hz for chunk in record(microphone, seconds=0.2)} == {16000}
         wait_for(lambda: microphone.status.drops > 2, "the buffer overflows")
+        assert microphone.status.declared_rate == 16000
         assert len(microphone.poll()) <= 2
 
 
@@ -221,6 +259,18 @@ def test_a_missing_library_is_absent_with_the_command_that_installs_it(
         assert microphone.status.why.endswith("Install it with: pip install 'edgeemo[mic]'")
     with pytest.raises(MissingDependencyError, match=r"pip install 'edgeemo\[mic\]'"):
         Microphone("USB").start(time.monotonic)
+
+
+def test_a_number_keeps_meaning_the_device_that_it_meant_first() -> None:
+    before = [{"index": 1, "name": "USB"}, {"index": 2, "name": "HDMI"}]
+    after = [{"index": 1, "name": "Webcam"}, {"index": 2, "name": "USB"}, {"index": 3, "name": "HDMI"}]
+    assert module._match(before, 1, "USB") == before[0]
+    assert module._match(after, 1, "USB") == after[1]
+    assert module._match(after[:1], 1, "USB") is None
+    microphone = Microphone(1)
+    microphone.note({"name": "USB"})
+    again = module.microphone_from_options(**microphone.recipe().options)
+    assert (again._device, again._known_as, again.name) == (1, "USB", "microphone 1")
 
 
 def test_devices_are_found_by_number_name_and_part_of_it() -> None:

@@ -109,6 +109,11 @@ class Camera(LiveSensor):
         if isinstance(place, Gone):
             raise SensorError(place.why)
 
+    def glance(self) -> Gone | None:
+        """Looks whether Linux lists the camera at all."""
+        place = self._find()
+        return place if isinstance(place, Gone) else None
+
     def recipe(self) -> Recipe:
         """How a child process makes it."""
         options = {"source": self._source, "size": self._size, "max_fps": self._max_fps}

@@ -96,6 +96,13 @@ class LiveSensor(Sensor):
         """How a child process makes this sensor; for ``connection="process"``."""
         raise SensorError(f"{self.name} does not say how a child process opens it")
 
+    def glance(self) -> Gone | None:
+        """Why no child process has to be started to know that the device is not there, else None.
+
+        Called before each attempt to open it in one; must be quick.
+        """
+        return None
+
     @property
     def by_name(self) -> bool:
         """Whether `start` has to refuse a device that does not exist, once opening it has shown that."""

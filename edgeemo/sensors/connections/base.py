@@ -70,6 +70,9 @@ class Source(Protocol):
     def recipe(self) -> Recipe:
         """How a child process makes it."""
 
+    def glance(self) -> Gone | None:
+        """Why no child process has to be started to know that the device is not there, else None."""
+
     def count_losses(self, *, drops: int = 0, overflows: int = 0) -> None:
         """Adds losses that the device itself knows of."""
 

@@ -85,6 +85,11 @@ class ProcessConnection(Connection):
         return finished
 
     def _run(self) -> None:
+        gone = self._source.glance()
+        if gone:
+            self.outcome = gone
+            self._finished.set()
+            return
         try:
             process = self._start()
         except OSError as error:
