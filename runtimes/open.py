@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from edgeemo.bundle import Bundle, GraphFile
@@ -109,6 +109,27 @@ def pick_backend(backend: str) -> str:
     if backend not in BACKENDS:
         raise BackendError(f"unknown backend {backend!r}; choose one of: {', '.join((AUTO, *BACKENDS))}")
     return backend
+
+
+def fallbacks(files: Iterable[str], *, variant: str, backend: str) -> tuple[tuple[str, str], ...]:
+    """Returns everything that an engine could run as here, best first: what takes over where one fails.
+
+    Args:
+        files: the variants that the bundle has of it.
+        variant: the one asked for, which comes first on each backend, or "auto".
+        backend: the one asked for, which comes first, or "auto".
+
+    Returns:
+        (backend, variant) pairs; what "auto" never picks (`LOCAL_VARIANTS`) comes last, on the CPU.
+    """
+    there = tuple(files)
+    first = pick_backend(backend)
+    places = []
+    for place in (first, *(other for other in BACKENDS if other != first)):
+        local = [name for name in LOCAL_VARIANTS[place] if name in there]
+        places += [(place, name) for name in sorted(local, key=lambda name: name != variant)]
+    rest = [("cpu", name) for name in there if ("cpu", name) not in places]
+    return tuple(places + rest)
 
 
 def _open(

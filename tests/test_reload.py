@@ -18,8 +18,8 @@ from edgeemo.bundle import Bundle, BundleWriter, Manifest
 from edgeemo.cli.demo import RECORDING
 from edgeemo.errors import BundleError, InputError, ReloadError, SessionClosedError
 from edgeemo.sensors import MediaFile
-from edgeemo.session import EngineOptions, EventKind, Reading, Session
-from edgeemo.session.engines.snapshot import open_snapshot
+from edgeemo.session import EngineOptions, Event, EventKind, Reading, Session
+from edgeemo.session.engines.preload import open_snapshot
 from edgeemo.session.events import EventLog
 
 FP32 = EngineOptions(variant="fp32")
@@ -43,6 +43,11 @@ def change_modality(folder: Path, name: str, **fields: object) -> Bundle:
         return replace(manifest, modalities=tuple(specs))
 
     return change_manifest(folder, changed)
+
+
+def reload_events(session: Session, *, after: int = 0) -> list[Event]:
+    kinds = (EventKind.RELOADED, EventKind.RELOAD_FAILED)
+    return [event for event in session.events(after=after) if event.kind in kinds]
 
 
 @pytest.fixture
@@ -75,10 +80,10 @@ def test_newer_engines_answer_about_what_was_seen_before(session: Session, folde
     assert (stats.reloads.reloads, stats.reloads.failed) == (1, 0)
     assert stats.reloads.swap_ms is not None
     assert stats.reloads.open_s is not None
-    (event,) = session.events()
+    (event,) = reload_events(session)
     assert event.kind is EventKind.RELOADED
     assert "audio+video+text" in event.message
-    assert session.events(after=event.number) == ()
+    assert reload_events(session, after=event.number) == []
 
 
 def test_temperatures_come_with_the_engines(session: Session, folder: Path) -> None:
@@ -97,12 +102,12 @@ def test_temperatures_come_with_the_engines(session: Session, folder: Path) -> N
     )
     assert session.reload().result(timeout=60)
     assert session.read(at_s=2.0).confidence < before
-    assert "no engine" in session.events()[-1].message
+    assert "no engine" in reload_events(session)[-1].message
 
 
 def test_nothing_new_is_no_reload(session: Session) -> None:
     assert not session.reload().result(timeout=60)
-    assert session.events() == ()
+    assert reload_events(session) == []
     assert session.stats().reloads.reloads == 0
     assert session.stats().reloads.swap_ms is None
 
@@ -175,7 +180,7 @@ def test_what_does_not_fit_is_refused_and_the_old_engines_go_on(
     change(folder)
     with pytest.raises(ReloadError, match=message):
         session.reload().result(timeout=60)
-    (event,) = session.events()
+    (event,) = reload_events(session)
     assert event.kind is EventKind.RELOAD_FAILED
     assert "the engines in use go on" in event.message
     assert session.read(at_s=2.0).probabilities == before.probabilities
@@ -213,7 +218,7 @@ def test_a_damaged_engine_is_refused(session: Session, folder: Path) -> None:
     held = len(session._snapshot.held)
     with pytest.raises(BundleError, match="SHA-256"):
         session.reload().result(timeout=60)
-    assert "SHA-256" in session.events()[-1].message
+    assert "SHA-256" in reload_events(session)[-1].message
     assert not any(runner.closed for runner in session._snapshot.runners())
     assert len(session._snapshot.held) == held
 
@@ -224,7 +229,7 @@ def test_an_engine_that_is_not_finite_is_refused(session: Session, folder: Path)
     write_live_like(folder, weights=weights)
     with pytest.raises(ReloadError, match=r"not finite in '(evidence\.video|logits)'"):
         session.reload().result(timeout=60)
-    assert session.events()[-1].kind is EventKind.RELOAD_FAILED
+    assert reload_events(session)[-1].kind is EventKind.RELOAD_FAILED
 
 
 def test_a_bundle_that_went_away_is_an_event(session: Session, folder: Path) -> None:
@@ -232,7 +237,7 @@ def test_a_bundle_that_went_away_is_an_event(session: Session, folder: Path) -> 
     with pytest.raises(BundleError, match="no manifest"):
         session.reload().result(timeout=60)
     assert session.read(at_s=1.0).label == "no signal"
-    assert [event.kind for event in session.events()] == [EventKind.RELOAD_FAILED]
+    assert [event.kind for event in reload_events(session)] == [EventKind.RELOAD_FAILED]
 
 
 def readings(folder: Path) -> list[Reading]:
@@ -327,7 +332,7 @@ def test_closing_ends_a_reload_under_way(folder: Path, monkeypatch: pytest.Monke
     assert all(runner.closed for runner in (*opened[0].runners(), *session._snapshot.runners()))
     with pytest.raises(SessionClosedError):
         session.reload()
-    assert session.events() == ()
+    assert reload_events(session) == []
 
 
 def test_reloads_follow_one_another(session: Session, folder: Path) -> None:
@@ -373,10 +378,10 @@ def test_a_watched_bundle_is_taken_over(session: Session, folder: Path) -> None:
     session.watch(every_s=0.01)
     for number, seed in enumerate((1, 2), 1):
         bundle = write_live_like(folder, weights=new_heads(seed))
-        wait_until(lambda number=number: len(session.events()) == number)  # type: ignore[misc]  # as above
+        wait_until(lambda number=number: len(reload_events(session)) == number)  # type: ignore[misc]  # as above
         assert session.stats().manifest_sha256 == bundle.manifest_sha256
     (folder / "manifest.json").unlink()
-    wait_until(lambda: session.events()[-1].kind is EventKind.RELOAD_FAILED)
+    wait_until(lambda: reload_events(session)[-1].kind is EventKind.RELOAD_FAILED)
 
 
 def wait_until(done: Callable[[], bool]) -> None:
@@ -395,7 +400,7 @@ def test_a_watch_without_a_pause_is_refused(session: Session) -> None:
 def test_a_change_before_the_watch_is_seen(session: Session, folder: Path) -> None:
     bundle = write_live_like(folder, weights=new_heads(1))
     session.watch(every_s=60.0)
-    wait_until(lambda: len(session.events()) == 1)
+    wait_until(lambda: len(reload_events(session)) == 1)
     assert session.stats().manifest_sha256 == bundle.manifest_sha256
 
 

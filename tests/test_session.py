@@ -18,7 +18,7 @@ from edgeemo.sensors import MediaFile
 from edgeemo.sensors.base import Chunk, Sensor, SensorStatus
 from edgeemo.sensors.drop import parse_drop
 from edgeemo.session import NO_SIGNAL, EngineOptions, Reading, Session, Settings, State
-from edgeemo.session.engines import snapshot
+from edgeemo.session.engines import preload
 
 INT8 = EngineOptions(variant="int8")
 
@@ -293,7 +293,7 @@ def test_sources_that_exclude_each_other() -> None:
 
 
 def test_the_licence_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    snapshot._said.clear()
+    preload._said.clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             Session(engines=INT8).close()

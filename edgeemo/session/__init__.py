@@ -1,6 +1,6 @@
 """The session: windows, states, subset choice, readings."""
 
-from edgeemo.session.engines.snapshot import EngineOptions
+from edgeemo.session.engines.options import EngineOptions
 from edgeemo.session.events import Event, EventKind
 from edgeemo.session.reading import NO_SIGNAL, Reading
 from edgeemo.session.session import Session

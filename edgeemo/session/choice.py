@@ -7,6 +7,19 @@ from collections.abc import Collection, Sequence
 from edgeemo.modality import subset_members
 
 
+def rank_subsets(live: Collection[str], available: Sequence[str]) -> tuple[str, ...]:
+    """Returns the available subsets whose modalities are all live, the largest first.
+
+    Among equals the order of `available` counts.
+
+    Args:
+        live: modalities that may be used.
+        available: canonical names of the subsets that have an engine.
+    """
+    fitting = [subset for subset in available if set(subset_members(subset)) <= set(live)]
+    return tuple(sorted(fitting, key=lambda subset: -len(subset_members(subset))))
+
+
 def choose_subset(live: Collection[str], available: Sequence[str]) -> str | None:
     """Returns the largest available subset whose modalities are all live; None where there is none.
 
@@ -17,5 +30,4 @@ def choose_subset(live: Collection[str], available: Sequence[str]) -> str | None
         live: modalities that may be used.
         available: canonical names of the subsets that have an engine.
     """
-    fitting = [subset for subset in available if set(subset_members(subset)) <= set(live)]
-    return max(fitting, key=lambda subset: len(subset_members(subset)), default=None)
+    return next(iter(rank_subsets(live, available)), None)

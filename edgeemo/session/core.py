@@ -15,46 +15,57 @@ from edgeemo.affect import valence_arousal
 from edgeemo.bundle import probabilities_from_logits
 from edgeemo.errors import SubsetError
 from edgeemo.modality import subset_members
-from edgeemo.session.choice import choose_subset
+from edgeemo.session.engines.pool import Answer, EnginePool
 from edgeemo.session.engines.snapshot import Snapshot
 from edgeemo.session.judge import Judge
+from edgeemo.session.over_time import OverTime
 from edgeemo.session.reading import NO_SIGNAL, Reading
 from edgeemo.session.settings import Settings
-from edgeemo.session.smoothing import Smoother
 from edgeemo.session.states import Outage, State, Status
 from edgeemo.session.streams.base import Stream
 from edgeemo.session.streams.open import open_stream
+from edgeemo.session.transitions import Tell
 
 _KEPT_LATENCIES = 1000
 _NO_OUTAGES: Mapping[str, Outage] = {}
 
 
 class Core:
-    """Streams, states, engines and smoothing, without a clock, a thread or a device.
+    """Streams, states, engines and what readings say over time, without a clock, a thread or a device.
 
     Not safe for several threads at once; `edgeemo.Session` is.
 
     Args:
-        snapshot: opened engines; closed by its owner.
+        pool: opened engines; closed by its owner.
         settings: deadlines, fills and smoothing.
+        tell: takes the events of changes, as `EventLog.add`.
     """
 
-    def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
-        self.snapshot, self.settings = snapshot, settings
-        manifest = snapshot.manifest
+    def __init__(self, pool: EnginePool, settings: Settings, *, tell: Tell) -> None:
+        self.pool, self.settings = pool, settings
+        manifest = pool.snapshot.manifest
+        self.hop_s = manifest.hop_s if settings.hop_s is None else settings.hop_s
         self.streams: dict[str, Stream] = {
-            name: open_stream(manifest.modality(name), stem, settings)
-            for name, stem in snapshot.stems.items()
+            name: open_stream(manifest.modality(name), pool.stem(name), settings)
+            for name in pool.snapshot.stems
         }
         deadlines = {"audio": settings.audio_deadline_s, "video": settings.video_deadline_s}
         self._judges = {
-            name: Judge(stream, deadline_s=deadlines.get(name, float("inf")), hold_s=settings.hold_s)
+            name: Judge(
+                stream,
+                deadline_s=deadlines.get(name, float("inf")),
+                hold_s=settings.hold_s,
+                suspect_s=settings.suspect_s,
+            )
             for name, stream in self.streams.items()
         }
-        self._smoother = Smoother(
-            labels=len(manifest.labels), margin=settings.emotion_margin, tau_s=settings.mood_tau_s
-        )
+        self._over_time = OverTime(labels=manifest.labels, settings=settings, tell=tell)
         self.reset()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The bundle and the engines that are open now."""
+        return self.pool.snapshot
 
     def reset(self) -> None:
         """Starts again as if nothing had ever been pushed; what is muted stays muted."""
@@ -63,7 +74,7 @@ class Core:
             muted = self._judges[name].muted
             self._judges[name].reset()
             self._judges[name].muted = muted
-        self._smoother.reset()
+        self._over_time.reset()
         self._subset: str | None = None
         self.hops = 0
         self.swaps = 0
@@ -97,48 +108,51 @@ class Core:
         """Whether a modality is muted."""
         return modality in self._judges and self._judges[modality].muted
 
+    def take_suspects(self) -> tuple[str, ...]:
+        """Returns the modalities that have been poor for `suspect_s`, each once until it was live again."""
+        return tuple(name for name, judge in self._judges.items() if judge.take_suspect())
+
     def read(self, at_s: float, outages: Mapping[str, Outage] = _NO_OUTAGES) -> Reading:
         """Returns the reading at capture time `at_s`; nothing captured later is looked at.
 
         Args:
             at_s: not before the last reading.
-            outages: modalities whose sensors say themselves that they give nothing.
+            outages: what sensors say themselves of not giving data, now or since the last reading.
         """
         begun = time.perf_counter()
-        states: dict[str, Status] = {}
-        for name, stream in self.streams.items():
-            if not self._judges[name].muted:
-                stream.advance(at_s)
-            missing = Outage(State.ABSENT, stream.unavailable) if stream.unavailable else None
-            states[name] = self._judges[name].judge(at_s, missing or outages.get(name))
-        live = [name for name, status in states.items() if status.state is State.LIVE]
-        subset = choose_subset(live, tuple(self.snapshot.engines))
-        for name in set(live) - set(subset_members(subset) if subset else ()):
-            states[name] = replace(states[name], why="live, but no engine here takes it with the others")
-        reading = self._recognize(subset, at_s, states) if subset else self._no_signal(at_s, states)
-        self.swaps += subset != self._subset and self.hops > 0
-        self._subset = subset
+        states = {name: self._judged(name, at_s, outages.get(name)) for name in self.streams}
+        live = tuple(name for name, status in states.items() if status.state is State.LIVE)
+        answer = self.pool.recognize(live, lambda name: self.streams[name].window(at_s), at_s=at_s)
+        for name, why in answer.notes.items():
+            states[name] = replace(states[name], why=why)
+        spec = None if answer.subset is None else self.snapshot.manifest.subsets[answer.subset]
+        reading = self._momentary(answer, at_s, states)
+        reading = self._over_time.update(reading, hop_s=self.hop_s, spec=spec)
+        self.swaps += answer.subset != self._subset and self.hops > 0
+        self._subset = answer.subset
         self.hops += 1
         self.latencies_ms.append((time.perf_counter() - begun) * 1e3)
         return reading
 
-    def _no_signal(self, at_s: float, states: Mapping[str, Status]) -> Reading:
-        self._smoother.update(None, at_s=at_s, hop_s=self.snapshot.manifest.hop_s)
-        return Reading(time_s=at_s, label=NO_SIGNAL, states=states)
+    def _judged(self, name: str, at_s: float, outage: Outage | None) -> Status:
+        """Returns the state of a modality, once its stem has seen what came until `at_s`."""
+        stream, judge = self.streams[name], self._judges[name]
+        if not judge.muted:
+            stream.advance(at_s)
+        if stream.unavailable:
+            outage = Outage(State.ABSENT, stream.unavailable)
+        return judge.judge(at_s, outage, broken=self.pool.stem_trouble(name))
 
-    def _recognize(self, subset: str, at_s: float, states: Mapping[str, Status]) -> Reading:
-        manifest, engine = self.snapshot.manifest, self.snapshot.engines[subset]
-        members = subset_members(subset)
-        feed = {}
-        for name in members:
-            feed[f"features.{name}"], feed[f"mask.{name}"] = self.streams[name].window(at_s)
-        answers = engine.run(feed)
-        p = probabilities_from_logits(answers["logits"][0], manifest.subsets[subset])
-        self._smoother.update(p, at_s=at_s, hop_s=manifest.hop_s)
-        labels = manifest.labels
+    def _momentary(self, answer: Answer, at_s: float, states: Mapping[str, Status]) -> Reading:
+        """Returns the reading of this hop alone."""
+        subset, engine = answer.subset, answer.runner
+        if subset is None or engine is None:
+            return Reading(time_s=at_s, label=NO_SIGNAL, states=states)
+        manifest = self.snapshot.manifest
+        labels, members, spec = manifest.labels, subset_members(subset), manifest.subsets[subset]
+        p = probabilities_from_logits(answer.outputs["logits"][0], spec)
         probabilities = _named(labels, p)
         affect = valence_arousal(probabilities)
-        emotion, mood = self._smoother.emotion, self._smoother.mood
         ages = [
             at_s - newest for name in members if (newest := self.streams[name].evidence_s(at_s)) is not None
         ]
@@ -148,15 +162,12 @@ class Core:
             states=states,
             confidence=float(p.max()),
             probabilities=probabilities,
-            emotion=None if emotion is None else labels[emotion],
-            mood=None if mood is None else labels[int(np.argmax(mood))],
-            mood_probabilities={} if mood is None else _named(labels, mood),
             valence=None if affect is None else affect[0],
             arousal=None if affect is None else affect[1],
             evidence={
-                name: _named(labels, answers[key][0])
+                name: _named(labels, answer.outputs[key][0])
                 for name in members
-                if (key := f"evidence.{name}") in answers
+                if (key := f"evidence.{name}") in answer.outputs
             },
             subset=subset,
             age_s=max(ages, default=None),

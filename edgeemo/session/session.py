@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.bundle import Bundle, Manifest
-from edgeemo.clock import SystemClock, clock_from
+from edgeemo.clock import SystemClock, VirtualClock, clock_from
 from edgeemo.errors import InputError, MissingDependencyError, SessionClosedError
 from edgeemo.features.resample import to_mono_float32
 from edgeemo.sensors.base import Chunk, Sensor
@@ -24,8 +24,11 @@ from edgeemo.sensors.media import MediaFile
 from edgeemo.session.asynchronous import readings_from
 from edgeemo.session.callbacks import Callbacks
 from edgeemo.session.core import Core
+from edgeemo.session.engines.options import EngineOptions
+from edgeemo.session.engines.pool import EnginePool
+from edgeemo.session.engines.preload import open_snapshot
 from edgeemo.session.engines.reload import Reloader
-from edgeemo.session.engines.snapshot import EngineOptions, Snapshot, open_newest, open_snapshot
+from edgeemo.session.engines.snapshot import Snapshot, open_newest
 from edgeemo.session.engines.watch import Watch
 from edgeemo.session.events import Event, EventKind, EventLog
 from edgeemo.session.leftovers import close_at_exit
@@ -42,6 +45,7 @@ from edgeemo.session.streams.base import MOST_TIME_S, Stream
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_CLOSE_S = 1.9
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / "live"
 """The bundle that ships inside the package."""
 
@@ -119,19 +123,21 @@ class Session:
         else:
             folder = Path(bundle or DEFAULT_BUNDLE)
             snapshot = open_newest(folder, lambda opened: open_snapshot(opened, options))
+        # On a virtual clock a hop has all the time it needs, and the same recording gives the same readings.
+        virtual = media is not None or isinstance(self._clock, VirtualClock)
+        self._pool = EnginePool(snapshot, options, lock=self._lock, tell=self._tell, background=not virtual)
         try:
-            self._core = Core(snapshot, settings or settings_from_thresholds(snapshot.manifest.thresholds))
+            chosen = settings or settings_from_thresholds(snapshot.manifest.thresholds)
+            self._core = Core(self._pool, chosen, tell=self._events.add)
         except BaseException:
-            snapshot.close()
+            self._pool.close()
             raise
-        self._reloader = Reloader(
-            folder, options, current=lambda: self._snapshot, swap=self._swap, tell=self._tell
-        )
+        self._reloader = Reloader(folder, options, pool=self._pool, tell=self._tell)
         close_at_exit(self)
 
     @property
     def _snapshot(self) -> Snapshot:
-        return self._core.snapshot
+        return self._pool.snapshot
 
     @property
     def manifest(self) -> Manifest:
@@ -432,14 +438,14 @@ class Session:
         return replay(
             media,
             drops=self._drops,
-            hop_s=self.manifest.hop_s,
+            hop_s=self._core.hop_s,
             push=self._take,
             read=self._read,
         )
 
     def _follow(self) -> Iterator[Reading]:
         return self._live.hops(
-            self.manifest.hop_s,
+            self._core.hop_s,
             closed=self._closed,
             read=lambda at_s: self._read(max(at_s, self._last_read_s)),
         )
@@ -513,21 +519,9 @@ class Session:
     def _tell(self, kind: EventKind, message: str, detail: Mapping[str, Any] | None = None) -> None:
         self._events.add(kind, message, time_s=self.now_s, detail=detail or {})
 
-    def _swap(self, fresh: Snapshot) -> float:
-        """Puts a snapshot in the place of the one in use; returns the seconds that hops had to wait."""
-        with self._lock:
-            begun = time.perf_counter()
-            self._check_open()
-            self._core.snapshot = fresh
-            return time.perf_counter() - begun
-
     def stats(self) -> SessionStats:
         """Returns what the session has done so far."""
         with self._lock:
-            runners = {
-                **{f"stem.{name}": runner for name, runner in self._snapshot.stems.items()},
-                **self._snapshot.engines,
-            }
             sensors = self._live.statuses()
             if self._media is not None:
                 sensors = dict(self._media.status)
@@ -539,10 +533,8 @@ class Session:
                 rejected=dict(self._live.rejected),
                 latency_ms=latency_percentiles(self._core.latencies_ms),
                 sensors=sensors,
-                engines={
-                    name: f"{runner.backend}, {runner.choice or runner.variant}"
-                    for name, runner in runners.items()
-                },
+                engines=self._pool.words(),
+                pool=self._pool.stats(),
                 manifest_sha256=self._snapshot.manifest_sha256,
                 reloads=self._reloader.stats,
             )
@@ -559,13 +551,11 @@ class Session:
         with self._lock:
             if self._media is not None and self._owns_media:
                 self._media.close()
-        # Outside the lock, which the exchange of a reload under way waits for; it then sees the end.
-        self._reloader.close()
+        begun_s = time.monotonic()
+        self._live.close()
+        self._pool.close(timeout_s=max(0.4, _CLOSE_S - (time.monotonic() - begun_s)))
         if self._watch is not None:
             self._watch.close()
-        with self._lock:
-            self._snapshot.close()
-        self._live.close()
         if self._callbacks is not None:
             self._callbacks.close()
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeemo.sensors.base import SensorStatus
 from edgeemo.session.engines.reload import ReloadStats
+from edgeemo.session.engines.stats import PoolStats
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class SessionStats:
         latency_ms: ``p50``, ``p95``, ``p99`` of the time that a reading takes, over the last 1000.
         sensors: modality -> status of its sensor or recording.
         engines: subset or ``stem.<modality>`` -> which variant runs and why, in words.
+        pool: which engines and stems are open, cold or set aside, and what they take.
         manifest_sha256: the state of the bundle that is in use.
         reloads: what taking over newer states of it has cost.
     """
@@ -38,6 +40,7 @@ class SessionStats:
     latency_ms: dict[str, float]
     sensors: dict[str, SensorStatus]
     engines: dict[str, str]
+    pool: PoolStats
     manifest_sha256: str
     reloads: ReloadStats
 

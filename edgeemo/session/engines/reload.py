@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from edgeemo.bundle import Bundle, Manifest
-from edgeemo.errors import EdgeEmoError, ReloadError, SessionClosedError
-from edgeemo.runtimes.base import Runner
-from edgeemo.runtimes.choose import typical_feed
-from edgeemo.session.engines.snapshot import EngineOptions, Snapshot, open_newest, open_snapshot
+from edgeemo.errors import ReloadError, SessionClosedError
+from edgeemo.session.engines.attempt import sentence_of, warm
+from edgeemo.session.engines.options import EngineOptions
+from edgeemo.session.engines.pool import EnginePool, Tell
+from edgeemo.session.engines.preload import open_snapshot
+from edgeemo.session.engines.snapshot import Snapshot, open_newest
 from edgeemo.session.events import EventKind
 
 log = logging.getLogger(__name__)
-
-_WARM_UP_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -46,26 +43,14 @@ class Reloader:
     Args:
         folder: the bundle's folder.
         options: which engines are opened, and how.
-        current: returns the snapshot in use.
-        swap: puts a snapshot in its place between two hops and returns the seconds that it kept hops
-            from running; raises SessionClosedError where the session was closed meanwhile.
+        pool: whose engines are exchanged; reloads run in its thread.
         tell: takes events.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        options: EngineOptions,
-        *,
-        current: Callable[[], Snapshot],
-        swap: Callable[[Snapshot], float],
-        tell: Callable[[EventKind, str], None],
-    ) -> None:
+    def __init__(self, folder: Path, options: EngineOptions, *, pool: EnginePool, tell: Tell) -> None:
         self.folder = folder
         self.stats = ReloadStats()
-        self._options, self._current, self._swap, self._tell = options, current, swap, tell
-        # A thread starts with the first reload, not before.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgeemo-reload")
+        self._options, self._pool, self._tell = options, pool, tell
 
     def start(self) -> Future[bool]:
         """Starts a reload and returns at once; see `Session.reload`.
@@ -73,14 +58,7 @@ class Reloader:
         Raises:
             SessionClosedError: the session is closed.
         """
-        try:
-            return self._worker.submit(self._reload)
-        except RuntimeError:  # after shutdown
-            raise SessionClosedError("this session is closed; open a new one") from None
-
-    def close(self) -> None:
-        """Waits until no reload is under way any more; may be called twice."""
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        return self._pool.submit(self._reload)
 
     def _reload(self) -> bool:
         try:
@@ -88,38 +66,36 @@ class Reloader:
         except SessionClosedError:
             raise
         except Exception as error:
-            reason = str(error) if isinstance(error, EdgeEmoError) else f"{type(error).__name__}: {error}"
             before = self.stats
             self.stats = ReloadStats(before.reloads, before.failed + 1, before.swap_ms, before.open_s)
-            message = f"{self.folder} was not taken over, the engines in use go on: {reason}"
+            message = f"{self.folder} was not taken over, the engines in use go on: {sentence_of(error)}"
             log.warning("%s", message)
-            self._tell(EventKind.RELOAD_FAILED, message)
+            self._tell(EventKind.RELOAD_FAILED, message, {"reason": sentence_of(error)})
             raise
 
     def _reload_or_raise(self) -> bool:
         begun = time.perf_counter()
-        old = self._current()
+        old = self._pool.snapshot
         fresh = open_newest(self.folder, lambda bundle: self._open(bundle, old))
         if fresh is None:
             return False
-        taken = [name for name, runner in fresh.engines.items() if runner is not old.engines.get(name)]
         try:
-            for runner in fresh.runners():
-                if not any(runner is other for other in old.runners()):
-                    warm(runner, fresh.manifest)
+            for runner in fresh.only_here(old):
+                if why := warm(runner, fresh.manifest.labels):
+                    raise ReloadError(f"{runner!r} cannot be used on this machine: {why}")
+            taken = [name for name in fresh.engines if not fresh.same_files(name, old)]
             open_s = time.perf_counter() - begun
-            swap_s = self._swap(fresh)
+            swap_s = self._pool.exchange(fresh)
         except BaseException:
             fresh.close(but=old)
             raise
-        old.close(but=fresh)
         before = self.stats
         self.stats = ReloadStats(before.reloads + 1, before.failed, swap_s * 1e3, open_s)
         message = (
             f"{fresh.manifest_sha256[:12]} of {self.folder} serves; new: {', '.join(taken) or 'no engine'}"
         )
         log.info("%s", message)
-        self._tell(EventKind.RELOADED, message)
+        self._tell(EventKind.RELOADED, message, {"engines": taken, "manifest": fresh.manifest_sha256})
         return True
 
     def _open(self, bundle: Bundle, old: Snapshot) -> Snapshot | None:
@@ -167,22 +143,3 @@ def _refuse(what: str, before: str, after: str) -> None:
         f"{what} of the session's bundle: {before}; of the new one: {after}. A running session takes over "
         "engines for the same features and labels only; open a new session for this bundle"
     )
-
-
-def warm(runner: Runner, manifest: Manifest) -> None:
-    """Runs an engine or stem a few times, so that its first hop is not its slowest.
-
-    Raises:
-        ReloadError: it gives numbers that are not finite, or an engine other than one logit a label.
-    """
-    feed = typical_feed(runner.inputs)
-    for _ in range(_WARM_UP_RUNS):
-        answers = runner.run(feed)
-    broken = sorted(name for name, array in answers.items() if not np.isfinite(array).all())
-    if broken:
-        raise ReloadError(f"{runner!r} gives numbers that are not finite in {broken[0]!r} on this machine")
-    logits = answers.get("logits")
-    if logits is not None and logits.shape != (1, len(manifest.labels)):
-        raise ReloadError(
-            f"{runner!r} gives logits of shape {list(logits.shape)}; expected {[1, len(manifest.labels)]}"
-        )

@@ -1,158 +1,123 @@
-"""All engines of a bundle, opened: the one immutable thing that a session swaps."""
+"""Stems and engines of a bundle, opened: the one immutable thing that a session swaps."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from edgeemo.bundle import Bundle, FileEntry, Licence, Manifest
+from edgeemo.bundle import Bundle, FileEntry, Manifest
 from edgeemo.bundle.hold import HeldFiles
-from edgeemo.errors import BundleError, SubsetError
-from edgeemo.modality import parse_subset, subset_members
-from edgeemo.runtimes.base import Runner, VariantChoice
-from edgeemo.runtimes.open import AUTO, open_engine, open_stem
+from edgeemo.errors import BundleError
+from edgeemo.runtimes.base import Runner
 
 log = logging.getLogger(__name__)
 
 Opened = TypeVar("Opened")
+Files = Mapping[str, tuple[str, FileEntry]]
+"""Variant -> file, size and hash."""
+
+STEM = "stem."
 _ATTEMPTS = 3  # a writer may commit twice while we open
 
-_said: set[str] = set()  # models whose licence this process has been told of
 
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """Which engines a session opens, and how.
-
-    Attributes:
-        subsets: the subsets that may be served; None for all in the bundle.
-        variant: ``"fp32"``, ``"int8"``, or ``"auto"`` for the fastest here, as measured.
-        backend: ``"cpu"``, or ``"auto"`` for the best that works here.
-        threads: threads of each engine.
-    """
-
-    subsets: tuple[str, ...] | None = None
-    variant: str = "auto"
-    backend: str = "auto"
-    threads: int = 1
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A manifest with its stems and engines, opened on this machine.
+    """A bundle with those of its stems and engines that are open on this machine.
+
+    A stem is called ``stem.<modality>``, an engine by its subset, as `Runner.engine` has it.
 
     Attributes:
-        manifest: what the bundle says about itself.
-        manifest_sha256: the identity of this state of the bundle.
-        stems: modality -> runner.
-        engines: subset -> runner, single modalities first.
+        bundle: this state of it.
+        subsets: the subsets that may be served, single modalities first; not all of them are open.
+        stems: modality -> the runner that serves.
+        engines: subset -> the runner that serves.
         held: the files, which nobody deletes while the snapshot is open.
+        standby: stem or engine -> other runners of it that are open, the next best first.
     """
 
-    manifest: Manifest
-    manifest_sha256: str
+    bundle: Bundle
+    subsets: tuple[str, ...]
     stems: Mapping[str, Runner]
     engines: Mapping[str, Runner]
     held: HeldFiles
+    standby: Mapping[str, tuple[Runner, ...]] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self.bundle.manifest
+
+    @property
+    def manifest_sha256(self) -> str:
+        """The identity of this state of the bundle."""
+        return self.bundle.manifest_sha256
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All stems and engines that may be served, open or not."""
+        used = {modality for subset in self.subsets for modality in subset.split("+")}
+        return (*(STEM + name for name in self.manifest.order if name in used), *self.subsets)
+
+    def runner(self, name: str) -> Runner | None:
+        """Returns what serves as a stem or engine; None where it is not open."""
+        return self.stems.get(name[len(STEM) :]) if name.startswith(STEM) else self.engines.get(name)
+
+    def files(self, name: str) -> Files:
+        """Returns the files of a stem or engine; empty where the bundle has none of that name."""
+        return files_of(self.manifest, name)
+
+    def same_files(self, name: str, other: Snapshot) -> bool:
+        """Tells whether a stem or engine has the same files in another snapshot."""
+        return bool(self.files(name)) and self.files(name) == other.files(name)
 
     def runners(self) -> tuple[Runner, ...]:
         """Returns everything that is open."""
-        return (*self.stems.values(), *self.engines.values())
+        waiting = (runner for runners in self.standby.values() for runner in runners)
+        return (*self.stems.values(), *self.engines.values(), *waiting)
+
+    def having(self, name: str, runners: tuple[Runner, ...]) -> Snapshot:
+        """Returns a snapshot in which the first of `runners` serves and the others stand by."""
+        serving = {STEM + modality: runner for modality, runner in self.stems.items()} | dict(self.engines)
+        serving.pop(name, None)
+        if runners:
+            serving[name] = runners[0]
+        waiting = {key: value for key, value in self.standby.items() if key != name}
+        if runners[1:]:
+            waiting[name] = runners[1:]
+        ordered = {key: serving[key] for key in self.names if key in serving}
+        return replace(
+            self,
+            stems=MappingProxyType({k[len(STEM) :]: r for k, r in ordered.items() if k.startswith(STEM)}),
+            engines=MappingProxyType({k: r for k, r in ordered.items() if not k.startswith(STEM)}),
+            standby=MappingProxyType(waiting),
+        )
+
+    def of(self, name: str) -> tuple[Runner, ...]:
+        """Returns the open runners of a stem or engine: what serves, then what stands by."""
+        serving = self.runner(name)
+        return () if serving is None else (serving, *self.standby.get(name, ()))
 
     def close(self, *, but: Snapshot | None = None) -> None:
         """Closes every runner but those of another snapshot; nothing happens the second time."""
-        others = () if but is None else but.runners()
-        for runner in self.runners():
-            if not any(runner is other for other in others):
-                runner.close()
+        for runner in self.only_here(but):
+            runner.close()
         self.held.close()
 
-
-def open_snapshot(bundle: Bundle, options: EngineOptions, *, instead_of: Snapshot | None = None) -> Snapshot:
-    """Opens the stems and engines of a bundle; if one cannot be opened, none stays open.
-
-    Args:
-        bundle: what to open.
-        options: which engines, and how.
-        instead_of: the snapshot in use. What has the same files in both is taken over open, and a new
-            engine runs in the variant that the old one runs in, where it has that.
-
-    Raises:
-        SubsetError: a subset that the bundle has no engine for; the message lists those it has.
-        BundleError: a file is missing, truncated or tampered with.
-        BackendError: an engine cannot be opened.
-        MissingDependencyError: no backend is installed.
-    """
-    manifest = bundle.manifest
-    wanted = list(manifest.engines)
-    if options.subsets == ():
-        raise SubsetError(f"no subset to serve; this bundle has: {', '.join(manifest.engines)}")
-    if options.subsets is not None:
-        wanted = [parse_subset(subset, manifest.order) for subset in options.subsets]
-        missing = [subset for subset in wanted if subset not in manifest.engines]
-        if missing:
-            raise SubsetError(
-                f"no engine for {', '.join(missing)} in this bundle; it has: {', '.join(manifest.engines)}"
-            )
-    used = {modality for subset in wanted for modality in subset_members(subset)}
-    old = instead_of
-    stems: dict[str, Runner] = {}
-    engines: dict[str, Runner] = {}
-    with ExitStack() as opened:
-        held = opened.enter_context(HeldFiles(bundle.path, manifest.files))
-        for name in (name for name in manifest.order if name in used):
-            before = _entries(old.manifest, old.manifest.stems.get(name)) if old else {}
-            part = _Part(name, open_stem, _entries(manifest, manifest.stems[name]), before)
-            stems[name] = _open_part(part, bundle, options, old.stems.get(name) if old else None, opened)
-        for subset in wanted:
-            before = _entries(old.manifest, old.manifest.engines.get(subset)) if old else {}
-            part = _Part(subset, open_engine, _entries(manifest, manifest.engines[subset]), before)
-            engines[subset] = _open_part(
-                part, bundle, options, old.engines.get(subset) if old else None, opened
-            )
-        opened.pop_all()
-    _say_licence(manifest.model_id, manifest.licence)
-    return Snapshot(
-        manifest, bundle.manifest_sha256, MappingProxyType(stems), MappingProxyType(engines), held
-    )
+    def only_here(self, other: Snapshot | None) -> Iterator[Runner]:
+        """Yields the open runners that another snapshot does not have."""
+        others = () if other is None else other.runners()
+        return (runner for runner in self.runners() if not any(runner is one for one in others))
 
 
-_Entries = dict[str, tuple[str, FileEntry]]  # variant -> (file, size and hash)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A stem or engine: what opens it, its files in the bundle, and those in the bundle in use."""
-
-    name: str
-    how: Callable[..., Runner]
-    files: _Entries
-    before: _Entries
-
-
-def _entries(manifest: Manifest, variants: Mapping[str, str] | None) -> _Entries:
-    return {variant: (file, manifest.files[file]) for variant, file in (variants or {}).items()}
-
-
-def _open_part(
-    part: _Part, bundle: Bundle, options: EngineOptions, running: Runner | None, opened: ExitStack
-) -> Runner:
-    """Opens one stem or engine, or takes over the one that runs where its files are the same."""
-    if running is not None and part.files == part.before:
-        return running
-    keep = running is not None and options.variant == AUTO and running.variant in part.files
-    variant = running.variant if running is not None and keep else options.variant
-    runner = part.how(bundle, part.name, variant=variant, backend=options.backend, threads=options.threads)
-    opened.callback(runner.close)
-    if running is not None and keep:
-        measured = running.choice.medians_ms if running.choice else ()
-        runner.choice = VariantChoice(runner.engine, runner.variant, measured, "kept")
-    return runner
+def files_of(manifest: Manifest, name: str) -> Files:
+    """Returns the files of a stem or engine; empty where a bundle has none of that name."""
+    stem = name.startswith(STEM)
+    found = manifest.stems.get(name[len(STEM) :]) if stem else manifest.engines.get(name)
+    return {variant: (file, manifest.files[file]) for variant, file in (found or {}).items()}
 
 
 def open_newest(folder: Path, open_it: Callable[[Bundle], Opened]) -> Opened:
@@ -174,10 +139,3 @@ def open_newest(folder: Path, open_it: Callable[[Bundle], Opened]) -> Opened:
         except BundleError:
             if not attempts or Bundle.open(folder).manifest_sha256 == bundle.manifest_sha256:
                 raise
-
-
-def _say_licence(model_id: str, licence: Licence) -> None:
-    """Says the notice of a non-commercial licence once in a process."""
-    if licence.non_commercial and model_id not in _said:
-        _said.add(model_id)
-        log.warning("%s (weights: %s)", licence.notice, licence.weights)
