@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import combinations
 
 from edgeemo.errors import SubsetError
@@ -43,6 +44,7 @@ def parse_subset(text: str, order: Sequence[str]) -> str:
     return subset_key((part.strip() for part in text.split(SEPARATOR) if part.strip()), order)
 
 
+@lru_cache(maxsize=1024)
 def subset_members(key: str) -> tuple[str, ...]:
     """Returns the modalities of a canonical subset name, in its order."""
     return tuple(key.split(SEPARATOR))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,14 @@ def probabilities_from_logits(logits: NDArray[Any], spec: SubsetSpec) -> NDArray
         logits: (..., C).
         spec: temperature and prior of the subset whose engine gave them.
     """
-    scores = logits.astype(np.float64) / spec.temperature + np.log(np.asarray(spec.prior))
+    scores = logits.astype(np.float64) / spec.temperature + _log_prior(tuple(spec.prior))
     powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+@lru_cache(maxsize=256)
+def _log_prior(prior: tuple[float, ...]) -> NDArray[np.float64]:
+    """Returns the logarithms, computed once: every hop needs those of its subset."""
+    logs = np.log(np.asarray(prior, np.float64))
+    logs.setflags(write=False)
+    return logs

@@ -59,10 +59,14 @@ class TextStream(Stream):
     def advance(self, at_s: float) -> None:
         """Runs the stem where words have come or grown too old since the last time."""
         oldest_s = max(at_s - self._settings.text_ttl_s, self._forget_before_s)
-        fresh = [(time_s, word) for time_s, word in self._words if oldest_s <= time_s <= at_s]
-        fresh = fresh[-self._front_end.max_words :]
-        words = [word for _, word in fresh]
-        self._current_s = fresh[-1][0] if fresh else None
+        fresh: list[tuple[float, str]] = []  # newest first
+        for time_s, word in reversed(self._words):
+            if time_s < oldest_s or len(fresh) == self._front_end.max_words:
+                break
+            if time_s <= at_s:
+                fresh.append((time_s, word))
+        words = [word for _, word in reversed(fresh)]
+        self._current_s = fresh[0][0] if fresh else None
         if words == self._current:
             return
         self._current = words
