@@ -94,6 +94,9 @@ CUresult cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, Stream
 CUresult cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, Stream *stream) {
     return copy(to, (const void *)(uintptr_t)from, size, stream);
 }
+CUresult cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, Stream *stream) {
+    return copy((void *)(uintptr_t)to, (const void *)(uintptr_t)from, size, stream);
+}
 CUresult cuStreamCreate(Stream **stream, unsigned flags) { CURRENT; *stream = calloc(1, sizeof(Stream)); return 0; }
 CUresult cuStreamSynchronize(Stream *stream) { CURRENT; CHECK("cuStreamSynchronize"); return 0; }
 CUresult cuStreamDestroy_v2(Stream *stream) { CURRENT; free(stream); return 0; }
