@@ -164,9 +164,10 @@ class LiveSensors:
             if self._clock() >= (number + 1) * hop_s - _ROUNDING_S:
                 self.late_hops += 1
                 continue
+            asked_late = self._clock() > number * hop_s + _ROUNDING_S
             self.poll_until(number * hop_s, closed)
             behind_s = self._clock() - number * hop_s
-            yield read(number * hop_s + (behind_s if behind_s > _PUNCTUAL_S else 0.0))
+            yield read(number * hop_s + (behind_s if asked_late or behind_s > _PUNCTUAL_S else 0.0))
 
     def outages(self) -> dict[str, Outage]:
         """Returns what sensors say of not giving data: now, with a sentence, or at some time before."""
