@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.faults.matrix import Case, Tally, run_matrix
-from benchmarks.faults.play import SETTINGS
+from benchmarks.faults.play import settings_of
 from benchmarks.faults.recording import load_recording
 from benchmarks.faults.scenario import MODALITIES, Kind, pair_scenarios, single_scenarios
 from benchmarks.faults.truth import effects
 from benchmarks.report import Report, Table, write_report
 from edgeemo.bundle import Bundle
 from edgeemo.modality import TEXT
+from edgeemo.session import Settings
 from edgeemo.session.session import DEFAULT_BUNDLE
 
 HERE = Path(__file__).resolve().parent
@@ -43,7 +44,7 @@ def main() -> int:
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("faults", total=len(scenarios))
         tally = run_matrix(scenarios, recording, bundle, tell=lambda _: progress.advance(task))
-    report = make_report(tally, took_s=time.perf_counter() - begun)
+    report = make_report(tally, settings_of(bundle), took_s=time.perf_counter() - begun)
     write_report(report, bundle, folder=args.out)
     print((args.out / "faults.md").read_text(encoding="utf-8"))
     for scenario, finding in tally.findings[:_SHOWN]:
@@ -51,7 +52,7 @@ def main() -> int:
     return 1 if tally.findings else 0
 
 
-def make_report(tally: Tally, *, took_s: float) -> Report:
+def make_report(tally: Tally, settings: Settings, *, took_s: float) -> Report:
     """Returns the tables of a run of the matrix."""
     counts = {
         "runs": tally.runs,
@@ -67,7 +68,7 @@ def make_report(tally: Tally, *, took_s: float) -> Report:
         (
             f"{modality} {kind}",
             _worst(tally.left_s, (modality, kind)),
-            _allowed(modality, kind),
+            _allowed(modality, kind, settings),
             _worst(tally.back_s, (modality, kind)),
         )
         for modality, kind in cases
@@ -99,10 +100,10 @@ def _worst(seconds: dict[Case, list[float]], case: Case) -> str:
     return f"{max(seconds[case]):.2f}" if case in seconds else ""
 
 
-def _allowed(modality: str, kind: Kind) -> str:
+def _allowed(modality: str, kind: Kind, settings: Settings) -> str:
     if modality == TEXT:
         return ""
-    leaves_s = effects(modality, SETTINGS)[kind].leaves_s
+    leaves_s = effects(modality, settings)[kind].leaves_s
     return "" if leaves_s is None else f"{leaves_s:.2f}"
 
 

@@ -109,18 +109,20 @@ def _check_age(reading: Reading, seen: Sequence[Delivery], lines: dict[str, Line
     youngest_s = -1.0
     oldest_s = -1.0
     for name in used:
-        times = [
-            piece.captured_s
+        pieces = [
+            piece
             for piece in seen
             if piece.modality == name
             and piece.captured_s <= reading.time_s + _OWN_CLOCK_S
             and (name != TEXT or piece.words)
         ]
-        if not times:
+        if not pieces:
             yield Finding("stale", reading.time_s, f"{name} is used and has delivered nothing")
             return
-        age_s = reading.time_s - max(times)
-        youngest_s, oldest_s = max(youngest_s, age_s), max(oldest_s, age_s + _SLACK_S[name])
+        newest_s = max(piece.captured_s for piece in pieces)
+        truthful_s = max((piece.captured_s for piece in pieces if piece.is_truthful), default=newest_s)
+        youngest_s = max(youngest_s, reading.time_s - newest_s)
+        oldest_s = max(oldest_s, reading.time_s - truthful_s + _SLACK_S[name])
     steady = all(lines[name].at(reading.time_s) is Truth.IN for name in used)
     age_s = -1.0 if reading.age_s is None else reading.age_s
     if age_s < youngest_s - _OWN_CLOCK_S or (steady and age_s > oldest_s + _OWN_CLOCK_S):

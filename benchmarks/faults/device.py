@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,8 +26,11 @@ _LITTLE_ROOM = {AUDIO: 8, VIDEO: 1, TEXT: 1}  # less than what comes while the a
 _STUCK_S = 0.25  # length of the sound that a stuck driver hands out over and over
 _NOISE_DB = 10.0  # above the voice
 _JUNK = ("xq", "brzt", "oom", "ffp", "zzkl", "wvv", "tch", "grmbl")
-_DUE_S = 1e-6  # a virtual clock adds up its steps, a little off what they should sum to
 DEADLINE_S, LONGEST_PAUSE_S = 0.5, 1.0
+
+
+Script = Callable[[float], Fault | None]
+"""Tells which fault a device has at a time on the session's clock."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,23 @@ class ScriptedSensor(LiveSensor):
     Args:
         modality: which part of the recording.
         recording: what is to be heard, seen and read.
-        fault: what goes wrong with the device and when; None for nothing.
-        log: takes a note of everything that is handed over.
+        script: what goes wrong with the device at a time; None where nothing does.
+        note: takes a note of everything that is handed over.
         seed: of the noise.
+        has_little_room: whether the sensor keeps less than comes while the application is slow.
     """
 
     def __init__(
-        self, modality: str, recording: Recording, *, fault: Fault | None, log: list[Delivery], seed: int
+        self,
+        modality: str,
+        recording: Recording,
+        *,
+        script: Script,
+        note: Callable[[Delivery], object],
+        seed: int,
+        has_little_room: bool = False,
     ) -> None:
-        room = _LITTLE_ROOM if fault and fault.kind is Kind.SLOW_CONSUMER else _ROOM
+        room = _LITTLE_ROOM if has_little_room else _ROOM
         deadline_s = None if modality == TEXT else DEADLINE_S
         super().__init__(
             modality,
@@ -73,13 +85,13 @@ class ScriptedSensor(LiveSensor):
             connection="inline",
             seed=seed,
         )
-        self._player = Player(modality, recording, fault=fault, seed=seed)
-        self._log = log
+        self._player = Player(modality, recording, script=script, seed=seed)
+        self._note = note
 
     def open_device(self, clock: Clock) -> ScriptedDevice | Gone:
         """Opens the device, unless its script says that it is not there."""
         gone = self._player.missing(clock())
-        return gone or ScriptedDevice(self._player, clock, self._log)
+        return gone or ScriptedDevice(self._player, clock, self._note)
 
 
 class Player:
@@ -89,69 +101,58 @@ class Player:
         modality: see `ScriptedSensor`; so are the others.
     """
 
-    def __init__(self, modality: str, recording: Recording, *, fault: Fault | None, seed: int) -> None:
+    def __init__(self, modality: str, recording: Recording, *, script: Script, seed: int) -> None:
         self.modality, self.step_s = modality, STEP_S[modality]
-        self._recording, self._fault = recording, fault
+        self._recording, self._script = recording, script
         self._random = np.random.default_rng(seed)
 
     def due_s(self, number: int) -> float:
         """When a chunk, frame or line is complete."""
         return (number + (self.modality == AUDIO)) * self.step_s
 
-    def kind(self, time_s: float) -> Kind | None:
-        """What is wrong with the device at a time."""
-        fault = self._fault
-        return fault.kind if fault and fault.start_s <= time_s < fault.end_s else None
-
     def missing(self, time_s: float) -> Gone | None:
         """What the driver says where the device is not there; None where it is."""
-        kind, fault = self.kind(time_s), self._fault
-        if fault is None or kind is None:
+        fault = self._script(time_s)
+        if fault is None:
             return None
-        if kind is Kind.ABSENT:
+        if fault.kind is Kind.ABSENT:
             return Gone("absent", f"no {self.modality} device")
-        if kind in (Kind.UNPLUGGED, Kind.COMES_BACK) or (
-            kind is Kind.FLAPS and int((time_s - fault.start_s) / FLAP_S) % 2 == 0
-        ):
+        flaps = fault.kind is Kind.FLAPS and int((time_s - fault.start_s) / FLAP_S) % 2 == 0
+        if flaps or fault.kind in (Kind.UNPLUGGED, Kind.COMES_BACK):
             return Gone("lost", f"the {self.modality} device was unplugged")
         return None
 
     def is_silent(self, number: int) -> bool:
         """Whether the device gives nothing where a chunk, frame or line was due."""
-        kind = self.kind(self.due_s(number))
+        fault = self._script(self.due_s(number))
+        kind = fault.kind if fault else None
         slow = kind is Kind.WRONG_RATE and self.modality == VIDEO and number % LINES_AT_ONCE
         return kind is Kind.HANGS or bool(slow)
 
     def chunk(self, number: int) -> Chunk:
         """Returns what was captured, stamped by the device's own clock."""
-        due_s = self.due_s(number)
-        kind = self.kind(due_s)
+        fault = self._script(self.due_s(number))
+        kind = fault.kind if fault else None
+        stuck_at = math.ceil(fault.start_s / self.step_s) if fault else 0
         stamp_s = number * self.step_s + (JUMP_S if kind is Kind.CLOCK_JUMP else 0.0)
         if self.modality == AUDIO:
-            return Chunk(AUDIO, stamp_s, self._sound(number, kind), self._recording.rate_hz)
+            return Chunk(AUDIO, stamp_s, self._sound(number, kind, stuck_at), self._recording.rate_hz)
         if self.modality == VIDEO:
-            return Chunk(VIDEO, stamp_s, self._frame(number, kind))
-        return Chunk(TEXT, stamp_s, self._line(number, kind))
-
-    @cached_property
-    def _stuck_at(self) -> int:
-        """The first chunk or frame of the fault."""
-        start_s = self._fault.start_s if self._fault else 0.0
-        return math.ceil(start_s / self.step_s)
+            return Chunk(VIDEO, stamp_s, self._frame(number, kind, stuck_at))
+        return Chunk(TEXT, stamp_s, self._line(number, kind, stuck_at))
 
     @cached_property
     def _noise_level(self) -> float:
         sound = self._recording.sound
         return float(np.sqrt(np.mean(np.square(sound)))) * 10 ** (_NOISE_DB / 20)
 
-    def _sound(self, number: int, kind: Kind | None) -> NDArray[np.float32]:
+    def _sound(self, number: int, kind: Kind | None, stuck_at: int) -> NDArray[np.float32]:
         recording = self._recording
         count = round(self.step_s * recording.rate_hz)
         if kind is Kind.REPEATS:
             size = round(_STUCK_S * recording.rate_hz)
-            first = self._stuck_at * count - size
-            places = (np.arange(count) + (number - self._stuck_at) * count) % size
-            return recording.samples(first, size)[places]
+            places = (np.arange(count) + (number - stuck_at) * count) % size
+            return recording.samples(stuck_at * count - size, size)[places]
         sound = recording.samples(number * count, count)
         if kind is Kind.ZEROS:
             return np.zeros_like(sound)
@@ -160,19 +161,17 @@ class Player:
             return np.clip(sound + noise, -1.0, 1.0).astype(np.float32)
         return sound[: count // 2] if kind is Kind.WRONG_RATE else sound
 
-    def _frame(self, number: int, kind: Kind | None) -> NDArray[np.uint8]:
-        if kind is Kind.REPEATS:
-            return self._recording.frame(self._stuck_at)
-        frame = self._recording.frame(number)
+    def _frame(self, number: int, kind: Kind | None, stuck_at: int) -> NDArray[np.uint8]:
+        frame = self._recording.frame(stuck_at if kind is Kind.REPEATS else number)
         if kind is Kind.ZEROS:
             return np.zeros_like(frame)
         if kind is Kind.NOISE:
             return self._random.integers(0, 256, frame.shape, dtype=np.uint8)
         return frame
 
-    def _line(self, number: int, kind: Kind | None) -> str:
+    def _line(self, number: int, kind: Kind | None, stuck_at: int) -> str:
         if kind is Kind.REPEATS:
-            return self._recording.line(self._stuck_at)
+            return self._recording.line(stuck_at)
         if kind is Kind.ZEROS:
             return ""
         if kind is Kind.NOISE:
@@ -187,12 +186,12 @@ class ScriptedDevice:
     Args:
         player: what it captures.
         clock: the session's time.
-        log: takes a note of everything that is handed over.
+        note: takes a note of everything that is handed over.
     """
 
-    def __init__(self, player: Player, clock: Clock, log: list[Delivery]) -> None:
-        self._player, self._clock, self._log = player, clock, log
-        self._next = math.ceil(clock() / player.step_s - _DUE_S)
+    def __init__(self, player: Player, clock: Clock, note: Callable[[Delivery], object]) -> None:
+        self._player, self._clock, self._take = player, clock, note
+        self._next = math.ceil(clock() / player.step_s)
         if player.modality == VIDEO:
             self.declared_rate = 1 / player.step_s
 
@@ -202,7 +201,7 @@ class ScriptedDevice:
         gone = player.missing(now_s)
         if gone:
             return gone
-        while player.due_s(self._next) <= now_s + _DUE_S:
+        while player.due_s(self._next) <= now_s:
             number, self._next = self._next, self._next + 1
             if not player.is_silent(number):
                 chunk = player.chunk(number)
@@ -216,4 +215,4 @@ class ScriptedDevice:
     def _note(self, chunk: Chunk, number: int, now_s: float) -> None:
         captured_s, due_s = number * self._player.step_s, self._player.due_s(number)
         words = len(chunk.data.split()) if isinstance(chunk.data, str) else 0
-        self._log.append(Delivery(chunk.modality, now_s, due_s, chunk.time_s == captured_s, words))
+        self._take(Delivery(chunk.modality, now_s, due_s, chunk.time_s == captured_s, words))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.faults.device import Delivery, ScriptedSensor
 from benchmarks.faults.recording import Recording
-from benchmarks.faults.scenario import MODALITIES, STALL_S, Scenario
+from benchmarks.faults.scenario import MODALITIES, STALL_S, Kind, Scenario
 from edgeemo.bundle import Bundle
 from edgeemo.clock import VirtualClock
 from edgeemo.session import EngineOptions, Reading, Session, SessionStats, Settings
+from edgeemo.session.settings import settings_from_thresholds
 
 ENGINES = EngineOptions(variant="int8", backend="cpu")
-SETTINGS = Settings(text_ttl_s=3.0)
-"""Words live shorter than by default, so that runs are short; everything else is what ships."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,12 @@ class Play:
     stats: SessionStats
 
 
+def settings_of(bundle: Bundle) -> Settings:
+    """Returns what ships, but for times that would make runs long: of words and of suspicion."""
+    shipped = settings_from_thresholds(bundle.manifest.thresholds)
+    return replace(shipped, text_ttl_s=3.0, suspect_s=2.5)
+
+
 def play(scenario: Scenario, recording: Recording, bundle: Bundle) -> Play:
     """Plays a scenario on a virtual clock, through sensors that are supervised like any others.
 
@@ -49,14 +54,12 @@ def play(scenario: Scenario, recording: Recording, bundle: Bundle) -> Play:
     """
     clock = VirtualClock()
     log: list[Delivery] = []
-    sensors = [
-        ScriptedSensor(modality, recording, fault=scenario.of(modality), log=log, seed=scenario.seed)
-        for modality in MODALITIES
-    ]
+    settings = settings_of(bundle)
+    sensors = [_sensor(modality, scenario, recording, log) for modality in MODALITIES]
     readings: list[Reading] = []
     seen: list[int] = []
     stall = scenario.stall
-    with Session(bundle, sensors=sensors, engines=ENGINES, settings=SETTINGS, clock=clock) as session:
+    with Session(bundle, sensors=sensors, engines=ENGINES, settings=settings, clock=clock) as session:
         for reading in session:
             readings.append(reading)
             seen.append(len(log))
@@ -66,4 +69,16 @@ def play(scenario: Scenario, recording: Recording, bundle: Bundle) -> Play:
                 clock.advance(STALL_S)
         stats = session.stats()
         hop_s = session.manifest.hop_s
-    return Play(scenario, SETTINGS, hop_s, tuple(readings), tuple(log), tuple(seen), stats)
+    return Play(scenario, settings, hop_s, tuple(readings), tuple(log), tuple(seen), stats)
+
+
+def _sensor(modality: str, scenario: Scenario, recording: Recording, log: list[Delivery]) -> ScriptedSensor:
+    fault = scenario.of(modality)
+    return ScriptedSensor(
+        modality,
+        recording,
+        script=lambda time_s: fault if fault and fault.start_s <= time_s < fault.end_s else None,
+        note=log.append,
+        seed=scenario.seed,
+        has_little_room=fault is not None and fault.kind is Kind.SLOW_CONSUMER,
+    )
