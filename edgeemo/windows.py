@@ -72,10 +72,14 @@ class FeatureWindow:
         self._length = length
         self._features: Float32 = np.zeros((length, width), np.float32)
         self._slots: NDArray[np.int64] = np.full(length, -1, np.int64)
+        self._mask_of_full: Float32 = np.ones((1, length), np.float32)
+        self.clear()
 
     def clear(self) -> None:
         """Forgets all features, so that none of them can pass for a fresh one later."""
         self._slots[:] = -1
+        self._newest = -1
+        self._unbroken = 0  # slots up to the newest that are filled for certain, one after the other
 
     def put(self, slot: int, feature: Float32) -> None:
         """Stores a feature (width,) in its slot; a slot older than the window is not kept.
@@ -88,6 +92,9 @@ class FeatureWindow:
         if slot >= self._slots[place]:
             self._slots[place] = slot
             self._features[place] = feature
+            if slot > self._newest:
+                self._unbroken = self._unbroken + 1 if slot == self._newest + 1 else 1
+                self._newest = slot
 
     def view(self, newest_slot: int) -> tuple[Float32, Float32]:
         """Returns the window that ends with `newest_slot`, as copies.
@@ -96,6 +103,12 @@ class FeatureWindow:
             features (1, length, width), the newest last, zeros where there is none; mask (1, length),
             1 where there is one.
         """
+        if self._is_full(newest_slot):
+            cut = (newest_slot + 1) % self._length
+            whole = np.empty((1, *self._features.shape), np.float32)
+            whole[0, : self._length - cut] = self._features[cut:]
+            whole[0, self._length - cut :] = self._features[:cut]
+            return whole, self._mask_of_full.copy()
         wanted = np.arange(newest_slot - self._length + 1, newest_slot + 1)
         places = wanted % self._length
         held = (self._slots[places] == wanted) & (wanted >= 0)
@@ -104,5 +117,11 @@ class FeatureWindow:
 
     def count(self, newest_slot: int) -> int:
         """Returns how many slots of the window that ends with `newest_slot` are filled."""
+        if self._is_full(newest_slot):
+            return self._length
         oldest = max(newest_slot - self._length, -1)
         return int(np.count_nonzero((self._slots > oldest) & (self._slots <= newest_slot)))
+
+    def _is_full(self, newest_slot: int) -> bool:
+        """Whether the window that ends with `newest_slot` surely has no hole: most hops of a steady stream."""
+        return newest_slot == self._newest and self._unbroken >= self._length

@@ -68,6 +68,36 @@ def test_a_late_feature_never_overwrites_a_newer_one() -> None:
 
 def test_views_are_copies() -> None:
     window = FeatureWindow(length=2, width=1)
-    window.put(0, np.array([1], np.float32))
-    window.view(0)[0][:] = 9
-    assert window.view(0)[0].max() == 1
+    for slot in (0, 1):  # with a hole, then full
+        window.put(slot, np.array([1], np.float32))
+        features, mask = window.view(slot)
+        features[:], mask[:] = 9, 9
+        assert window.view(slot)[0].max() == window.view(slot)[1].max() == 1
+
+
+@given(
+    st.integers(1, 5),
+    st.lists(st.tuples(st.sampled_from([1, 1, 1, 1, 1, 2, 0, -1, -4, 7, None]), st.integers(-2, 2))),
+)
+def test_a_window_shows_exactly_what_was_put_however_the_slots_came(
+    length: int, steps: list[tuple[int | None, int]]
+) -> None:
+    window = FeatureWindow(length=length, width=1)
+    held: dict[int, tuple[int, int]] = {}  # place -> newest slot there and its number
+    slot = -1
+    for number, (step, ahead) in enumerate(steps, start=1):
+        if step is None:
+            window.clear()
+            held.clear()
+        else:
+            slot = max(0, slot + step)
+            window.put(slot, np.array([number], np.float32))
+            if slot >= held.get(slot % length, (-1, 0))[0]:
+                held[slot % length] = slot, number
+        newest = slot + ahead
+        expected = {at: value for at, value in held.values()}
+        wanted = [expected.get(at, 0) for at in range(newest - length + 1, newest + 1)]
+        features, mask = window.view(newest)
+        assert features[0, :, 0].tolist() == wanted
+        assert mask[0].tolist() == [float(value > 0) for value in wanted]
+        assert window.count(newest) == sum(value > 0 for value in wanted)
