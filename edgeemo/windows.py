@@ -123,5 +123,5 @@ class FeatureWindow:
         return int(np.count_nonzero((self._slots > oldest) & (self._slots <= newest_slot)))
 
     def _is_full(self, newest_slot: int) -> bool:
-        """Whether the window that ends with `newest_slot` surely has no hole: most hops of a steady stream."""
+        """Whether the window that ends with `newest_slot` surely has no hole, as mostly in a stream."""
         return newest_slot == self._newest and self._unbroken >= self._length

@@ -95,7 +95,7 @@ def test_a_window_shows_exactly_what_was_put_however_the_slots_came(
             if slot >= held.get(slot % length, (-1, 0))[0]:
                 held[slot % length] = slot, number
         newest = slot + ahead
-        expected = {at: value for at, value in held.values()}
+        expected = dict(held.values())
         wanted = [expected.get(at, 0) for at in range(newest - length + 1, newest + 1)]
         features, mask = window.view(newest)
         assert features[0, :, 0].tolist() == wanted
