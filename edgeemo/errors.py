@@ -13,6 +13,7 @@ EdgeEmoError
 ├── ReloadError              newer engines that cannot take the place of those in use; these go on
 ├── SessionClosedError       a session that was used after `close`, or in a forked process
 ├── NoticeError              sensing that begins before people acknowledged the notice
+├── RecordError              a record of readings that cannot be written or read
 ├── SensorError              a sensor asked for by name that cannot be opened or read
 ├── DatasetError             a folder that is not one of the known data layouts, or a broken one
 └── TrainingError            a training run that cannot start or resume
@@ -79,6 +80,10 @@ class SessionClosedError(EdgeEmoError):
 
 class NoticeError(EdgeEmoError):
     """Catch it to show the notice: no sensor opens before somebody has acknowledged it."""
+
+
+class RecordError(EdgeEmoError):
+    """Catch it around `Recorder.write`: a full disk stops the record, never the session."""
 
 
 class SensorError(EdgeEmoError):

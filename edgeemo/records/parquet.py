@@ -1,0 +1,169 @@
+"""Readings as a Parquet table, for analysis: one row a reading; the one file here that knows pyarrow."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from edgeemo.errors import MissingDependencyError, RecordError
+from edgeemo.records.header import RecordHeader, header_from_json
+from edgeemo.records.read import iterate_record
+
+_ROWS = 4096  # held in memory at once
+_METADATA = b"edgeemo_record"
+_TEXTS = ("label", "emotion", "mood", "subset", "engine", "backend")
+_NUMBERS = ("time_s", "confidence", "valence", "arousal", "contradiction", "age_s")
+_SHARES = ("probabilities", "mood_probabilities")
+_TABLES = ("evidence", "modality_probabilities")
+_OTHER = "other"
+
+
+def check_parquet() -> None:
+    """Says before a session begins what would be missing at its end.
+
+    Raises:
+        MissingDependencyError: pyarrow is not installed.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingDependencyError("a Parquet record", "pyarrow", "pip install 'edgeemo[parquet]'")
+
+
+def write_parquet(source: Path, target: Path) -> int:
+    """Writes a record as a table and returns how many readings there are.
+
+    The columns are the keys of a reading's JSON (`edgeemo.session.reading_json`). Those that map labels or
+    modalities to something are structs, null where a reading has none; ``session`` counts the sessions of
+    the record from 0, and keys that are not known here are JSON text in ``other``. The headers of the
+    sessions are the file's metadata.
+
+    Args:
+        source: a record.
+        target: overwritten.
+
+    Raises:
+        MissingDependencyError: pyarrow is not installed.
+        RecordError: the source is missing or broken.
+        OSError: the target cannot be written.
+    """
+    check_parquet()
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    shape = _shape_of(iterate_record(source))
+    schema = _schema(pa, shape)
+    count = 0
+    with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
+        rows = _rows(iterate_record(source))
+        while part := list(islice(rows, _ROWS)):
+            writer.write_table(pa.Table.from_pylist(part, schema=schema))
+            count += len(part)
+    return count
+
+
+def iterate_parquet(path: Path) -> Iterator[RecordHeader | dict[str, Any]]:
+    """Yields each session's header and then its readings, as `write_parquet` took them.
+
+    Raises:
+        MissingDependencyError: pyarrow is not installed.
+        RecordError: the file is missing, broken, or no record.
+    """
+    check_parquet()
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+    except (OSError, pa.ArrowException) as reason:
+        raise RecordError(f"{path} cannot be read: {reason}") from None
+    with file:
+        metadata = file.schema_arrow.metadata or {}
+        if _METADATA not in metadata:
+            raise RecordError(
+                f"{path} is no record of edgeemo; the table has the columns {file.schema_arrow.names}"
+            )
+        headers = [header_from_json(data, where=str(path)) for data in json.loads(metadata[_METADATA])]
+        session = -1
+        for batch in file.iter_batches(_ROWS):
+            for row in batch.to_pylist():
+                while session < row["session"]:
+                    session += 1
+                    yield headers[session]
+                yield _reading(row)
+        yield from headers[session + 1 :]
+
+
+@dataclass
+class _Shape:
+    """What the readings of a record have, in the order in which it came."""
+
+    headers: list[RecordHeader] = field(default_factory=list)
+    labels: dict[str, None] = field(default_factory=dict)
+    modalities: dict[str, None] = field(default_factory=dict)
+
+
+def _shape_of(entries: Iterable[RecordHeader | dict[str, Any]]) -> _Shape:
+    shape = _Shape()
+    for entry in entries:
+        if isinstance(entry, RecordHeader):
+            shape.headers.append(entry)
+            shape.labels.update(dict.fromkeys(entry.labels))
+            shape.modalities.update(dict.fromkeys(entry.modalities))
+            continue
+        for key in _SHARES:
+            shape.labels.update(dict.fromkeys(entry.get(key, ())))
+        for key in _TABLES:
+            for name, says in entry.get(key, {}).items():
+                shape.modalities.setdefault(name)
+                shape.labels.update(dict.fromkeys(says))
+        shape.modalities.update(dict.fromkeys(entry.get("states", ())))
+    return shape
+
+
+def _schema(pa: Any, shape: _Shape) -> Any:
+    shares = pa.struct([(label, pa.float64()) for label in shape.labels])
+    table = pa.struct([(name, shares) for name in shape.modalities])
+    status = pa.struct([("state", pa.string()), ("why", pa.string()), ("since_s", pa.float64())])
+    fields = [
+        ("session", pa.int32()),
+        *((key, pa.float64()) for key in _NUMBERS),
+        *((key, pa.string()) for key in _TEXTS),
+        *((key, shares) for key in _SHARES),
+        *((key, table) for key in _TABLES),
+        ("states", pa.struct([(name, status) for name in shape.modalities])),
+        (_OTHER, pa.string()),
+    ]
+    headers = json.dumps([header.to_json() for header in shape.headers])
+    return pa.schema(fields, metadata={_METADATA: headers.encode()})
+
+
+def _rows(entries: Iterable[RecordHeader | dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    known = {*_NUMBERS, *_TEXTS, *_SHARES, *_TABLES, "states"}
+    session = -1
+    for entry in entries:
+        if isinstance(entry, RecordHeader):
+            session += 1
+            continue
+        other = {key: value for key, value in entry.items() if key not in known}
+        row = {key: value if value != {} else None for key, value in entry.items() if key in known}
+        yield {**row, "session": session, _OTHER: json.dumps(other) if other else None}
+
+
+def _reading(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row as the reading's JSON: mappings without their empty places, or empty."""
+    reading: dict[str, Any] = {key: row[key] for key in (*_NUMBERS, *_TEXTS)}
+    for key in (*_SHARES, *_TABLES, "states"):
+        reading[key] = _without_nulls(row[key]) or {}
+    reading.update(json.loads(row[_OTHER] or "{}"))
+    return reading
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    inner = {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return inner or None

@@ -1,0 +1,125 @@
+"""A reading from the plain data that `Reading.to_json` gives, checked on the way.
+
+One reading as JSON, as ``edgeemo run --json`` prints and ``--record`` keeps it. Numbers are rounded to 6
+digits; what is null or empty without a signal is marked *.
+
+======================== ==================================================================================
+time_s                   number, capture time in seconds on the session's clock
+label                    string, the most probable label, or "no signal"
+confidence               number 0..1, its calibrated probability; 0 without a signal
+probabilities *          label -> number 0..1, summing to 1
+emotion *                string, the momentary emotion with hysteresis
+mood *                   string or null, the sustained mood
+mood_probabilities *     label -> number 0..1, summing to 1
+valence, arousal *       number -1..1 or null
+evidence *               modality -> label -> number, its share of the logits
+modality_probabilities * modality -> label -> number 0..1, what it says on its own
+contradiction *          number 0..1 or null, how probably the modalities express different emotions
+subset *                 string, the modalities used, such as "audio+video"
+age_s *                  number or null, age of the oldest of the newest data of each modality used
+engine, backend *        string, what answered
+states                   modality -> {"state": string, "why": string, "since_s": number}
+======================== ==================================================================================
+
+Later versions may add keys; those that are not known here are left alone by `reading_from_json`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from edgeemo.errors import InputError
+from edgeemo.session.reading import Reading
+from edgeemo.session.states import State, Status
+
+
+def reading_from_json(data: Mapping[str, Any]) -> Reading:
+    """Returns the reading that `Reading.to_json` wrote; the way back and forth gives the same data.
+
+    Args:
+        data: one parsed JSON object with the keys of the table above; ``time_s``, ``label`` and ``states``
+            must be there, others may be missing, as in records of earlier versions.
+
+    Raises:
+        InputError: a key is missing or holds something else than the table says; the message names it.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(f"a reading is a JSON object, got {type(data).__name__}")
+    for key in ("time_s", "label", "states"):
+        if key not in data:
+            raise InputError(
+                f"this is no reading: it has no {key!r}; it has: {', '.join(map(str, data)) or 'nothing'}"
+            )
+    values: dict[str, Any] = {}
+    for key, parse in _PARSERS.items():
+        if data.get(key) is not None:
+            values[key] = parse(key, data[key])
+    return Reading(**values)
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(key, value, "a string")
+    return value
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise _wrong(key, value, "a finite number")
+    return float(value)
+
+
+def _numbers(key: str, value: Any) -> dict[str, float]:
+    return {name: _number(f"{key}.{name}", inner) for name, inner in _object(key, value).items()}
+
+
+def _tables(key: str, value: Any) -> dict[str, dict[str, float]]:
+    return {name: _numbers(f"{key}.{name}", inner) for name, inner in _object(key, value).items()}
+
+
+def _states(key: str, value: Any) -> dict[str, Status]:
+    return {name: _status(f"{key}.{name}", inner) for name, inner in _object(key, value).items()}
+
+
+def _status(key: str, value: Any) -> Status:
+    status = _object(key, value)
+    if status.get("state") not in set(State):
+        raise _wrong(f"{key}.state", status.get("state"), f"one of {', '.join(State)}")
+    return Status(
+        State(status["state"]),
+        _text(f"{key}.why", status.get("why", "")),
+        _number(f"{key}.since_s", status.get("since_s", 0.0)),
+    )
+
+
+def _object(key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _wrong(key, value, "an object")
+    return value
+
+
+def _wrong(key: str, value: Any, expected: str) -> InputError:
+    return InputError(f"{key} of this reading is {value!r}, expected {expected}")
+
+
+_PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "time_s": _number,
+    "label": _text,
+    "confidence": _number,
+    "probabilities": _numbers,
+    "emotion": _text,
+    "mood": _text,
+    "mood_probabilities": _numbers,
+    "valence": _number,
+    "arousal": _number,
+    "evidence": _tables,
+    "modality_probabilities": _tables,
+    "contradiction": _number,
+    "subset": _text,
+    "age_s": _number,
+    "engine": _text,
+    "backend": _text,
+    "states": _states,
+}
