@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from edgeemo.errors import EdgeEmoError, SessionClosedError
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
 from edgeemo.session.reading import Reading
+from edgeemo.session.source import Read, Source
 from edgeemo.session.states import Outage, State
+from edgeemo.session.streams.base import Stream
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +23,7 @@ _PUNCTUAL_S = 0.1  # a reading this little behind its hop is still about the hop
 _CLOSE_S = 1.5
 
 
-class LiveSensors:
+class LiveSensors(Source):
     """The sensors of a session.
 
     Args:
@@ -30,6 +32,8 @@ class LiveSensors:
         wait: lets seconds pass, unless an event is set; see `edgeemo.clock.Clock.wait`.
         push: takes one chunk of data.
     """
+
+    is_live = True
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class LiveSensors:
         push: Callable[[Chunk], None],
     ) -> None:
         self.sensors = dict(sensors)
+        self.name = "+".join(self.sensors)
         self.rejected: dict[str, int] = {}
         self._broken: dict[str, str] = {}
         self.late_hops = 0
@@ -152,9 +157,7 @@ class LiveSensors:
                 return
             self._wait(min(_POLL_S, left_s), closed)
 
-    def hops(
-        self, hop_s: float, *, closed: threading.Event, read: Callable[[float], Reading]
-    ) -> Iterator[Reading]:
+    def readings(self, hop_s: float, *, closed: threading.Event, read: Read) -> Iterator[Reading]:
         """Yields a reading at each hop of the clock until `closed` is set, polling in between.
 
         Hops that passed while nobody asked are counted in `late_hops` and left out, and a hop that is asked
@@ -169,7 +172,7 @@ class LiveSensors:
             behind_s = self._clock() - number * hop_s
             yield read(number * hop_s + (behind_s if asked_late or behind_s > _PUNCTUAL_S else 0.0))
 
-    def outages(self) -> dict[str, Outage]:
+    def outages(self, streams: Mapping[str, Stream]) -> dict[str, Outage]:
         """Returns what sensors say of not giving data: now, with a sentence, or at some time before."""
         found = {}
         for modality, status in self.statuses().items():
@@ -177,6 +180,10 @@ class LiveSensors:
                 found[modality] = Outage(State(status.state), status.why, trouble_s=status.trouble_s)
             elif status.trouble_s is not None:
                 found[modality] = Outage(State.LIVE, "", trouble_s=status.trouble_s)
+        if self.sensors:
+            for modality, stream in streams.items():
+                if modality not in self.sensors and stream.newest_s is None:
+                    found[modality] = Outage(State.ABSENT, "no sensor was given for it")
         return found
 
     def statuses(self) -> dict[str, SensorStatus]:

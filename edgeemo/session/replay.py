@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
-from edgeemo.sensors.base import Chunk
+from edgeemo.sensors.base import Chunk, SensorStatus
 from edgeemo.sensors.drop import Drop, drop_chunks
 from edgeemo.sensors.media import MediaFile
 from edgeemo.session.reading import Reading
+from edgeemo.session.source import Read, Source
 from edgeemo.session.states import Outage, State
+from edgeemo.session.streams.base import Stream
 
 _ROUNDING_S = 1e-6  # a recording of 3.0 s has a hop at 3.0 s
 
@@ -51,10 +55,56 @@ def replay(
         yield read(end_s)
 
 
-def outages_of_media(media: MediaFile, modalities: Sequence[str]) -> dict[str, Outage]:
-    """Returns the modalities that a recording does not have, each with the sentence that says so."""
-    return {
-        modality: Outage(State.ABSENT, media.status[modality].why)
-        for modality in modalities
-        if modality in media.status and media.status[modality].state == "absent"
-    }
+class Recording(Source):
+    """A recording in the place of sensors, each time from its beginning.
+
+    Args:
+        media: the recording, or its path.
+        drops: when which modality is taken away.
+        push: takes one chunk.
+
+    Raises:
+        InputError, MissingDependencyError: the recording cannot be read.
+    """
+
+    is_live = False
+
+    def __init__(
+        self, media: str | Path | MediaFile, *, drops: Sequence[Drop], push: Callable[[Chunk], None]
+    ) -> None:
+        self._owned = not isinstance(media, MediaFile)
+        self._media = media if isinstance(media, MediaFile) else MediaFile(media)
+        self._drops, self._push = tuple(drops), push
+        self.name = self._media.name
+        self.late_hops = 0
+        self.rejected: dict[str, int] = {}
+
+    def start(self, *, without: Callable[[str], bool]) -> None:
+        """Nothing to open: each pass opens the file anew."""
+
+    def poll(self) -> None:
+        """Nothing arrives by itself."""
+
+    def discard(self) -> None:
+        """Nothing has arrived."""
+
+    def readings(self, hop_s: float, *, closed: threading.Event, read: Read) -> Iterator[Reading]:
+        """Yields the readings of one pass."""
+        return replay(self._media, drops=self._drops, hop_s=hop_s, push=self._push, read=read)
+
+    def outages(self, streams: Mapping[str, Stream]) -> dict[str, Outage]:
+        """Returns the modalities that the recording does not have, each with the sentence that says so."""
+        return {
+            modality: Outage(State.ABSENT, status.why)
+            for modality, status in self._media.status.items()
+            if modality in streams and status.state == "absent"
+        }
+
+    def statuses(self) -> dict[str, SensorStatus]:
+        """Returns how each track is at this point of the newest pass."""
+        return dict(self._media.status)
+
+    def close(self) -> None:
+        """Closes the file, unless it was opened by somebody else."""
+        if self._owned:
+            self._media.close()

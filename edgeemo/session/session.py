@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.bundle import Bundle, Manifest
-from edgeemo.clock import SystemClock, VirtualClock, clock_from
-from edgeemo.errors import InputError, MissingDependencyError, SessionClosedError
-from edgeemo.features.resample import to_mono_float32
+from edgeemo.errors import InputError, SessionClosedError
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
@@ -31,16 +29,17 @@ from edgeemo.session.engines.reload import Reloader
 from edgeemo.session.engines.snapshot import Snapshot, open_newest
 from edgeemo.session.engines.watch import Watch
 from edgeemo.session.events import Event, EventKind, EventLog
+from edgeemo.session.intake import Intake
 from edgeemo.session.leftovers import close_at_exit
 from edgeemo.session.live import LiveSensors
 from edgeemo.session.notice import Acknowledgement, Ask, Notice
 from edgeemo.session.reading import Reading
-from edgeemo.session.replay import outages_of_media, replay
+from edgeemo.session.replay import Recording
+from edgeemo.session.session_clock import SessionClock
 from edgeemo.session.settings import Settings, settings_from_thresholds
-from edgeemo.session.states import Outage, State
+from edgeemo.session.source import Source
 from edgeemo.session.stats import SessionStats, latency_percentiles
-from edgeemo.session.streams.audio import check_rate
-from edgeemo.session.streams.base import MOST_TIME_S, Stream
+from edgeemo.session.streams.base import MOST_TIME_S
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -102,9 +101,7 @@ class Session:
         by_modality = {sensor.modality: sensor for sensor in sensors}
         if len(by_modality) != len(sensors):
             raise InputError("a session takes at most one sensor for each modality")
-        self._clock = clock_from(clock or SystemClock())
-        self._start_s = self._clock()
-        self._lead_s = 0.0  # how far the application's time stamps are ahead of our clock
+        self._clock = SessionClock(clock)
         self._last_read_s = 0.0
         self._iteration = 0
         self._lock = threading.RLock()
@@ -112,9 +109,9 @@ class Session:
         self._live = LiveSensors(
             by_modality, clock=lambda: self.now_s, wait=self._clock.wait, push=self._take
         )
-        self._drops = tuple(drops)
-        self._owns_media = not isinstance(media, MediaFile)
-        self._media = media if media is None or isinstance(media, MediaFile) else MediaFile(media)
+        self._source: Source = self._live
+        if media is not None:
+            self._source = Recording(media, drops=drops, push=self._take)
         self._events = EventLog()
         self._watch: Watch | None = None
         options = engines or EngineOptions()
@@ -124,11 +121,12 @@ class Session:
             folder = Path(bundle or DEFAULT_BUNDLE)
             snapshot = open_newest(folder, lambda opened: open_snapshot(opened, options))
         # On a virtual clock a hop has all the time it needs, and the same recording gives the same readings.
-        virtual = media is not None or isinstance(self._clock, VirtualClock)
-        self._pool = EnginePool(snapshot, options, lock=self._lock, tell=self._tell, background=not virtual)
+        in_time = self._source.is_live and not self._clock.is_virtual
+        self._pool = EnginePool(snapshot, options, lock=self._lock, tell=self._tell, background=in_time)
         try:
             chosen = settings or settings_from_thresholds(snapshot.manifest.thresholds)
             self._core = Core(self._pool, chosen, tell=self._events.add)
+            self._intake = Intake(self._core, self._clock)
         except BaseException:
             self._pool.close()
             raise
@@ -147,7 +145,7 @@ class Session:
     @property
     def now_s(self) -> float:
         """Seconds on the session's clock."""
-        return self._clock() - self._start_s + self._lead_s
+        return self._clock.now_s
 
     def push_audio(self, samples: NDArray[Any], *, rate_hz: int, time_s: float | None = None) -> None:
         """Takes sound that the application captured.
@@ -167,18 +165,10 @@ class Session:
             NoticeError: nobody has acknowledged the notice.
             SessionClosedError: the session is closed.
         """
-        self._check_open()
+        self._require_notice()
         with self._lock:
-            stream = self._pushed("audio")
-            mono = to_mono_float32(samples)
-            check_rate(rate_hz)
-            length_s = len(mono) / rate_hz
-            if time_s is None:
-                time_s = max(self.now_s - length_s, stream.newest_s or 0.0)
-            if not self._core.muted("audio"):
-                stream.push(mono, rate_hz=rate_hz, time_s=time_s)
-                stream.patience_s = 1.5 * length_s
-                self._follow_stamps(stream)
+            self._check_open()
+            self._intake.push_audio(samples, rate_hz=rate_hz, time_s=time_s)
 
     def push_frame(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> None:
         """Takes a picture that the application captured.
@@ -213,27 +203,16 @@ class Session:
         self._push("text", text, time_s)
 
     def _push(self, modality: str, data: Any, time_s: float | None) -> None:
-        self._check_open()
-        with self._lock:
-            stream = self._pushed(modality)
-            if time_s is None:
-                time_s = max(self.now_s, stream.newest_s or 0.0)
-            if not self._core.muted(modality):
-                stream.push(data, time_s=time_s)
-                self._follow_stamps(stream)
-
-    def _pushed(self, modality: str) -> Any:
-        """Returns the stream that an application may push into now."""
         self._require_notice()
-        return self._stream(modality)
+        with self._lock:
+            self._check_open()
+            self._intake.push(modality, data, time_s=time_s)
 
-    def _stream(self, modality: str) -> Any:
-        self._check_open()
-        return self._core.stream(modality)
-
-    def _follow_stamps(self, stream: Stream) -> None:
-        """Lets the clock go on from a time stamp that is ahead of it, so that data grows old all the same."""
-        self._lead_s += max(0.0, (stream.newest_s or 0.0) - self.now_s)
+    def _take(self, chunk: Chunk) -> None:
+        """Takes a chunk of a sensor or recording."""
+        with self._lock:
+            self._check_open()
+            self._intake.take(chunk)
 
     def read(self, *, at_s: float | None = None) -> Reading:
         """Returns what can be said now about what was pushed.
@@ -259,9 +238,12 @@ class Session:
                     f"readings go forward in time: {at_s:.3f} s does not follow the last one at "
                     f"{self._last_read_s:.3f} s; call reset() before a new recording"
                 )
-            reading = self._core.read(at_s, self._outages())
+            reading = self._core.read(at_s, self._source.outages(self._core.streams))
             self._last_read_s = at_s
-            return reading
+            suspects = self._core.take_suspects()
+        for modality in suspects:
+            self._live.reopen(modality)
+        return reading
 
     def reset(self) -> None:
         """Starts again as if nothing had ever been captured; what is muted stays muted.
@@ -270,11 +252,11 @@ class Session:
         """
         with self._lock:
             self._check_open()
-            self._live.discard()
+            self._source.discard()
             self._core.reset()
             if not self._live.sensors:
-                self._last_read_s = self._lead_s = 0.0
-                self._start_s = self._clock()
+                self._last_read_s = 0.0
+                self._clock.restart()
 
     def mute(self, modality: str) -> None:
         """Switches a modality off: its device is closed and nothing that it saw is used any more.
@@ -324,6 +306,7 @@ class Session:
         self.reset()
 
     def _require_notice(self) -> None:
+        self._check_open()
         kept = self._notice.require()
         if kept is not None:
             self._tell_acknowledged(kept)
@@ -368,7 +351,7 @@ class Session:
                 on_event=on_event,
                 events=lambda after: self.events(after=after),
                 tell=self._tell,
-                lossless=self._media is not None,
+                lossless=not self._source.is_live,
             ),
         )
         if before is not None:
@@ -413,68 +396,29 @@ class Session:
         if self._live.sensors and not self._closed.is_set():
             self._require_notice()  # outside the lock: an application may take its time to ask
         with self._lock:
-            if self._media is None and not self._live.sensors:
+            if not self._source.name:
                 raise InputError(
                     "nothing to iterate over: give the session sensors=[...] or media=..., or push and read()"
                 )
             self._iteration += 1
             if not self._closed.is_set():
-                if self._media is not None:
+                if not self._source.is_live:
                     self.reset()
-                else:
-                    self._live.start(without=self._core.muted)
+                self._source.start(without=self._core.muted)
             return self._iterate(self._iteration)
 
     def _iterate(self, iteration: int) -> Iterator[Reading]:
         """Yields from recording or sensors while this is the newest iteration of an open session."""
-        readings = self._follow() if self._media is None else self._replay(self._media)
+        readings = self._source.readings(
+            self._core.hop_s,
+            closed=self._closed,
+            read=lambda at_s: self._read(max(at_s, self._last_read_s)),
+        )
         while not self._closed.is_set() and iteration == self._iteration:
             try:
                 yield next(readings)
             except (StopIteration, SessionClosedError):
                 return
-
-    def _replay(self, media: MediaFile) -> Iterator[Reading]:
-        return replay(
-            media,
-            drops=self._drops,
-            hop_s=self._core.hop_s,
-            push=self._take,
-            read=self._read,
-        )
-
-    def _follow(self) -> Iterator[Reading]:
-        return self._live.hops(
-            self._core.hop_s,
-            closed=self._closed,
-            read=lambda at_s: self._read(max(at_s, self._last_read_s)),
-        )
-
-    def _take(self, chunk: Chunk) -> None:
-        """Takes a chunk of a sensor or recording."""
-        if chunk.modality not in self._core.streams:
-            return  # a recording may have more than the engines in use take
-        with self._lock:
-            stream = self._stream(chunk.modality)
-            if self._core.muted(chunk.modality):
-                return
-            try:
-                if chunk.modality == "audio":
-                    stream.push(chunk.array, rate_hz=chunk.rate_hz, time_s=chunk.time_s)
-                else:
-                    stream.push(chunk.data, time_s=chunk.time_s)
-            except MissingDependencyError:
-                return  # the stream says so in its state, for as long as it lasts
-
-    def _outages(self) -> dict[str, Outage]:
-        if self._media is not None:
-            return outages_of_media(self._media, tuple(self._core.streams))
-        outages = self._live.outages()
-        if self._live.sensors:
-            for modality, stream in self._core.streams.items():
-                if modality not in self._live.sensors and stream.newest_s is None:
-                    outages[modality] = Outage(State.ABSENT, "no sensor was given for it")
-        return outages
 
     def reload(self) -> Future[bool]:
         """Takes over the newest state of the bundle that the session was opened from, without a pause.
@@ -522,17 +466,14 @@ class Session:
     def stats(self) -> SessionStats:
         """Returns what the session has done so far."""
         with self._lock:
-            sensors = self._live.statuses()
-            if self._media is not None:
-                sensors = dict(self._media.status)
             return SessionStats(
                 hops=self._core.hops,
-                late_hops=self._live.late_hops,
+                late_hops=self._source.late_hops,
                 missed_by_callbacks=self._callbacks.missed if self._callbacks else 0,
                 swaps=self._core.swaps,
-                rejected=dict(self._live.rejected),
+                rejected=dict(self._source.rejected),
                 latency_ms=latency_percentiles(self._core.latencies_ms),
-                sensors=sensors,
+                sensors=self._source.statuses(),
                 engines=self._pool.words(),
                 pool=self._pool.stats(),
                 manifest_sha256=self._snapshot.manifest_sha256,
@@ -548,11 +489,8 @@ class Session:
         if os.getpid() != self._pid:
             return
         self._closed.set()
-        with self._lock:
-            if self._media is not None and self._owns_media:
-                self._media.close()
         begun_s = time.monotonic()
-        self._live.close()
+        self._source.close()
         self._pool.close(timeout_s=max(0.4, _CLOSE_S - (time.monotonic() - begun_s)))
         if self._watch is not None:
             self._watch.close()
@@ -580,11 +518,7 @@ class Session:
         self.close()
 
     def __repr__(self) -> str:
-        source = "push"
-        if self._media is not None:
-            source = self._media.name
-        elif self._live.sensors:
-            source = "+".join(self._live.sensors)
+        source = self._source.name or "push"
         state = ", closed" if self._closed.is_set() else ""
         engines = ", ".join(f"{subset}.{r.variant}" for subset, r in self._snapshot.engines.items())
         return f"<Session of {self.manifest.model_id!r} from {source}{state}: {engines}>"
