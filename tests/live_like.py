@@ -7,6 +7,7 @@ of masked means for each modality, so every answer can be computed by hand.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +82,25 @@ def make_weights(seed: int = 0) -> Weights:
     return weights
 
 
+def _as_it_is(name: str, model: bytes) -> bytes:
+    return model
+
+
 def write_live_like(
-    folder: Path, *, variants: tuple[str, ...] = ("fp32",), weights: Weights | None = None
+    folder: Path,
+    *,
+    variants: tuple[str, ...] = ("fp32",),
+    weights: Weights | None = None,
+    change: Callable[[str, bytes], bytes] = _as_it_is,
 ) -> Bundle:
-    """Writes the bundle; every variant computes the same, under its own name."""
+    """Writes the bundle; every variant computes the same, under its own name.
+
+    Args:
+        folder: where it lies.
+        variants: of engines and stems.
+        weights: as `make_weights` gives them.
+        change: takes a graph's name, such as ``stem.audio.fp32``, and its model; returns the model to write.
+    """
     weights = weights or make_weights()
     files: dict[str, FileEntry] = {}
     engines: dict[str, dict[str, str]] = {}
@@ -92,13 +108,14 @@ def write_live_like(
     with BundleWriter(folder) as writer:
         for subset in all_subsets(ORDER):
             for variant in variants:
-                name, files[name] = _added(writer, f"{subset}.{variant}", _engine(subset, weights, variant))
+                name, files[name] = _added(
+                    writer, f"{subset}.{variant}", change, _engine(subset, weights, variant)
+                )
                 engines.setdefault(subset, {})[variant] = name
         for modality in MODALITIES:
             for variant in variants:
-                name, files[name] = _added(
-                    writer, f"stem.{modality.name}.{variant}", _stem(modality.name, weights, variant)
-                )
+                graph = f"stem.{modality.name}.{variant}"
+                name, files[name] = _added(writer, graph, change, _stem(modality.name, weights, variant))
                 stems.setdefault(modality.name, {})[variant] = name
         return writer.commit(
             Manifest(
@@ -117,8 +134,10 @@ def write_live_like(
         )
 
 
-def _added(writer: BundleWriter, stem: str, data: bytes) -> tuple[str, FileEntry]:
-    return writer.add_graph(stem, data)
+def _added(
+    writer: BundleWriter, graph: str, change: Callable[[str, bytes], bytes], data: bytes
+) -> tuple[str, FileEntry]:
+    return writer.add_graph(graph, change(graph, data))
 
 
 def _stem(modality: str, weights: Weights, variant: str) -> bytes:

@@ -1,0 +1,187 @@
+"""Engines and stems that fail in mid-run: the same hop is answered by the next best, and nobody is silent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from failing_graphs import NAN, RAISES, WAYS, failing
+from live_like import write_live_like
+
+from edgeemo.clock import VirtualClock
+from edgeemo.session import EngineOptions, Event, EventKind, Reading, Session, State
+
+FP32 = EngineOptions(variant="fp32")
+SPEECH = (np.sin(np.arange(8000) / 9) * np.sin(np.arange(8000) / 3000) * 0.3).astype(np.float32)
+
+
+class Speaker:
+    """Pushes half a second of sound and a few words before each reading."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.hops = session, 0
+
+    def read(self) -> Reading:
+        at_s = self.hops / 2
+        self.session.push_audio(SPEECH, rate_hz=16000, time_s=at_s)
+        self.session.push_text("so happy that you came", time_s=at_s)
+        self.hops += 1
+        return self.session.read(at_s=at_s + 0.5)
+
+    def read_until(self, done: Callable[[Reading], bool]) -> Reading:
+        end_s = time.monotonic() + 60
+        while not done(reading := self.read()):
+            assert time.monotonic() < end_s
+            time.sleep(0.005)
+        return reading
+
+
+@contextmanager
+def speaking(
+    folder: Path,
+    ways: dict[str, str],
+    *,
+    variants: tuple[str, ...] = ("fp32",),
+    options: EngineOptions = FP32,
+    clock: Callable[[], float] | None = None,
+) -> Iterator[Speaker]:
+    bundle = write_live_like(folder / "bundle", variants=variants, change=failing(ways))
+    with Session(bundle.path, engines=options, clock=clock) as session:
+        yield Speaker(session)
+
+
+def told(session: Session, kind: EventKind) -> list[Event]:
+    return [event for event in session.events() if event.kind is kind]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_hop_is_answered_by_a_smaller_subset(tmp_path: Path, way: str) -> None:
+    with speaking(tmp_path, {"audio+text.fp32": way}) as speaker:
+        readings = [speaker.read() for _ in range(8)]
+        assert [reading.subset for reading in readings] == ["text"] + ["audio"] * 7
+        last = readings[-1]
+        assert last.states["text"].state is State.LIVE
+        assert "the engine of audio+text was set aside (fp32 on cpu: " in last.states["text"].why
+        assert last.states["text"].why.endswith("audio serves")
+        (event,) = told(speaker.session, EventKind.ENGINE_SET_ASIDE)
+        assert "audio.fp32 on cpu answers" in event.message
+        assert event.detail["engine"] == "audio+text"
+        assert event.detail["answers"] == "audio.fp32 on cpu"
+        expected = {RAISES: "Gather", NAN: "not finite in 'logits'"}[way]
+        assert expected in event.detail["reason"]
+        part = speaker.session.stats().pool.parts["audio+text"]
+        assert part.state == "set aside"
+        assert list(part.set_aside) == ["fp32 on cpu"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_another_variant_takes_over_once_it_is_open(tmp_path: Path, way: str) -> None:
+    ways = {"audio+text.int8": way}
+    options = EngineOptions(variant="int8")
+    with speaking(tmp_path, ways, variants=("fp32", "int8"), options=options) as speaker:
+        reading = speaker.read_until(lambda reading: reading.engine == "audio.int8")
+        assert "is being opened; audio serves meanwhile" in reading.states["text"].why
+        reading = speaker.read_until(lambda reading: reading.subset == "audio+text")
+        assert reading.engine == "audio+text.fp32"
+        (event,) = told(speaker.session, EventKind.ENGINE_CHANGED)
+        assert event.detail["variant"] == "fp32"
+        assert len(told(speaker.session, EventKind.ENGINE_SET_ASIDE)) == 1
+
+
+def test_on_a_virtual_clock_the_same_hop_waits_for_the_other_variant(tmp_path: Path) -> None:
+    ways = {"audio+text.int8": RAISES, "text.int8": NAN}
+    options = EngineOptions(variant="int8")
+    runs = []
+    for run in range(2):
+        with speaking(
+            tmp_path / str(run), ways, variants=("fp32", "int8"), options=options, clock=VirtualClock()
+        ) as speaker:
+            runs.append([speaker.read() for _ in range(5)])
+    engines = [reading.engine for reading in runs[0]]
+    assert engines == ["text.fp32"] + ["audio+text.fp32"] * 4
+    assert [reading.to_json() for reading in runs[0]] == [reading.to_json() for reading in runs[1]]
+
+
+def test_with_everything_set_aside_there_is_no_signal_and_a_reason(tmp_path: Path) -> None:
+    ways = {"text.fp32": RAISES, "audio.fp32": NAN, "audio+text.fp32": RAISES}
+    with speaking(tmp_path, ways) as speaker:
+        reading = speaker.read_until(lambda reading: reading.states["audio"].state is State.LIVE)
+        assert not reading.has_signal
+        assert reading.label == "no signal"
+        for modality in ("audio", "text"):
+            assert "was set aside" in reading.states[modality].why
+            assert reading.states[modality].why.endswith("nothing else can serve")
+        events = told(speaker.session, EventKind.ENGINE_SET_ASIDE)
+        assert {event.detail["engine"] for event in events} == {"text", "audio", "audio+text"}
+        assert all(event.detail["answers"] is None for event in events)
+        assert speaker.session.stats().pool.set_aside == 3
+
+
+def test_what_failed_is_tried_again_later_and_ever_more_seldom(tmp_path: Path) -> None:
+    with speaking(tmp_path, {"text.fp32": RAISES}, clock=VirtualClock()) as speaker:
+        session = speaker.session
+
+        def failures_at(at_s: float) -> int:
+            session.push_text("so happy", time_s=at_s)
+            assert not session.read(at_s=at_s).has_signal
+            return len(told(session, EventKind.ENGINE_SET_ASIDE))
+
+        assert failures_at(1.0) == failures_at(60.0) == 1
+        assert failures_at(62.0) == failures_at(180.0) == 2
+        assert failures_at(183.0) == 3
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_stem_that_fails_takes_its_modality_out(tmp_path: Path, way: str) -> None:
+    with speaking(tmp_path, {"stem.text.fp32": way}) as speaker:
+        readings = [speaker.read() for _ in range(6)]
+        assert [reading.subset for reading in readings] == [None] + ["audio"] * 5
+        status = readings[-1].states["text"]
+        assert status.state is State.LOST
+        assert "its stem was set aside (fp32 on cpu: " in status.why
+        (event,) = told(speaker.session, EventKind.ENGINE_SET_ASIDE)
+        assert event.detail["engine"] == "stem.text"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_another_variant_of_a_stem_takes_over(tmp_path: Path, way: str) -> None:
+    ways = {"stem.text.int8": way}
+    options = EngineOptions(variant="int8")
+    with speaking(tmp_path, ways, variants=("fp32", "int8"), options=options) as speaker:
+        first = speaker.read()
+        assert first.states["text"].state is State.LOST
+        assert "its stem failed" in first.states["text"].why
+        reading = speaker.read_until(lambda reading: reading.subset == "audio+text")
+        assert reading.states["text"].state is State.LIVE
+        assert speaker.session.stats().pool.parts["stem.text"].variant == "fp32"
+
+
+def test_features_of_a_broken_stem_never_count(tmp_path: Path) -> None:
+    """While it is broken its stream gets zeros; none of them is in a window that an engine sees."""
+    ways = {"stem.audio.int8": NAN}
+    options = EngineOptions(variant="int8")
+    with speaking(tmp_path, ways, variants=("fp32", "int8"), options=options) as speaker:
+        reading = speaker.read_until(lambda reading: "audio" in (reading.subset or ""))
+        features, mask = speaker.session._core.streams["audio"].window(reading.time_s)
+        assert mask.sum() >= 10
+        assert np.all(np.abs(features[mask > 0]).sum(axis=-1) > 0)
+
+
+def test_a_stem_that_was_replaced_between_two_hops_still_costs_the_window(tmp_path: Path) -> None:
+    ways = {"stem.audio.int8": NAN}
+    options = EngineOptions(variant="int8")
+    with speaking(tmp_path, ways, variants=("fp32", "int8"), options=options) as speaker:
+        session = speaker.session
+        for number in range(11):  # a push runs the stem on what lies a window before it
+            session.push_audio(SPEECH, rate_hz=16000, time_s=number / 2)
+        end_s = time.monotonic() + 60
+        while session.stats().pool.parts["stem.audio"].variant != "fp32":
+            assert time.monotonic() < end_s
+            time.sleep(0.005)
+        status = session.read(at_s=2.0).states["audio"]
+        assert status.state is State.LOST
+        assert "its stem failed (int8 on cpu: " in status.why
