@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from edgeemo.session.agreement import CLEAR_CONTRADICTION, contradiction_of, shares_from_evidence
 
-evidence = arrays(np.float64, st.tuples(st.integers(2, 3), st.just(7)), elements=st.floats(-30, 30))
+LABELS = "abcdefg"
+opinions = st.lists(st.floats(-30, 30), min_size=7, max_size=7)
+
+
+def evidence_of(rows: list[list[float]]) -> dict[str, dict[str, float]]:
+    return {str(number): dict(zip(LABELS, row, strict=True)) for number, row in enumerate(rows)}
 
 
 def says(*label_and_weight: tuple[int, float]) -> float:
     """The contradiction of modalities that each speak for one of seven labels, with a weight."""
-    rows = [weight * np.eye(7)[label] for label, weight in label_and_weight]
-    value = contradiction_of(shares_from_evidence(np.array(rows), temperature=1.0))
+    rows = [[weight * (place == label) for place in range(7)] for label, weight in label_and_weight]
+    value = contradiction_of(shares_from_evidence(evidence_of(rows), temperature=1.0))
     assert value is not None
     return value
 
@@ -34,17 +37,19 @@ def test_a_modality_without_an_opinion_contradicts_nobody() -> None:
 
 
 def test_one_modality_alone_cannot_contradict() -> None:
-    assert contradiction_of(shares_from_evidence(np.ones((1, 7)), temperature=1.0)) is None
+    assert contradiction_of(shares_from_evidence(evidence_of([[1.0] * 7]), temperature=1.0)) is None
 
 
-@given(evidence, st.floats(0.1, 5.0))
+@given(st.lists(opinions, min_size=2, max_size=3), st.floats(0.1, 5.0))
 def test_it_is_a_probability_and_the_order_of_modalities_and_labels_does_not_matter(
-    values: np.ndarray, temperature: float
+    rows: list[list[float]], temperature: float
 ) -> None:
-    shares = shares_from_evidence(values, temperature=temperature)
-    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+    shares = shares_from_evidence(evidence_of(rows), temperature=temperature)
+    assert all(sum(own.values()) == pytest.approx(1.0) for own in shares.values())
     value = contradiction_of(shares)
     assert value is not None
     assert 0 <= value <= 1
-    assert contradiction_of(shares[::-1]) == pytest.approx(value)
-    assert contradiction_of(shares[:, ::-1]) == pytest.approx(value)
+    others = [rows[::-1], [row[::-1] for row in rows]]
+    for other in others:
+        again = shares_from_evidence(evidence_of(other), temperature=temperature)
+        assert contradiction_of(again) == pytest.approx(value)

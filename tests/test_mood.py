@@ -60,7 +60,7 @@ class Run:
 
     def hop(self, p: Float64 | None, *, after_s: float | None = None) -> int | None:
         self.at_s += self.hop_s if after_s is None else after_s
-        self.mood.update(p, at_s=self.at_s, hop_s=self.hop_s)
+        self.mood.update(None if p is None else p.tolist(), at_s=self.at_s, hop_s=self.hop_s)
         return self.mood.label
 
 

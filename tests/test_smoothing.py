@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from edgeemo.affect import COORDINATES, valence_arousal
 from edgeemo.session.smoothing import MomentaryEmotion
 
-CALM, GLAD = np.array([0.6, 0.4]), np.array([0.3, 0.7])
+CALM, GLAD = [0.6, 0.4], [0.3, 0.7]
 
 
 def test_a_small_lead_does_not_change_the_emotion() -> None:
     it = MomentaryEmotion(margin=0.3)
     it.update(CALM)
-    it.update(np.array([0.45, 0.55]))
+    it.update([0.45, 0.55])
     assert it.label == 0
     it.update(GLAD)
     assert it.label == 1
@@ -25,7 +24,7 @@ def test_without_a_signal_the_emotion_is_gone_at_once() -> None:
     it.update(GLAD)
     it.update(None)
     assert it.label is None
-    it.update(np.array([0.51, 0.49]))
+    it.update([0.51, 0.49])
     assert it.label == 0, "what was shown before the gap has no hold on what comes after it"
 
 

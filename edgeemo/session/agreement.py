@@ -7,41 +7,46 @@ do, within 0.013 of area under the ROC curve, without running two or three more 
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-Float64 = NDArray[np.float64]
+import math
+from collections.abc import Mapping
 
 CLEAR_CONTRADICTION = 0.75
 """From here on modalities are shown as contradicting each other. In the measurement 4 to 7 % of the pairs
 and triples under one label lie above it."""
 
 
-def shares_from_evidence(evidence: NDArray[np.floating], *, temperature: float) -> Float64:
+def shares_from_evidence(
+    evidence: Mapping[str, Mapping[str, float]], *, temperature: float
+) -> dict[str, dict[str, float]]:
     """Returns what each modality says on its own: softmax(evidence / temperature), without any prior.
 
     Args:
-        evidence: (M, C) share of each modality in the logits of an engine.
+        evidence: modality -> label -> its share of the logits of an engine.
         temperature: of the engine's subset.
     """
-    scores = evidence.astype(np.float64) / temperature
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+    return {name: _softmax(says, temperature) for name, says in evidence.items()}
 
 
-def contradiction_of(shares: Float64) -> float | None:
+def _softmax(says: Mapping[str, float], temperature: float) -> dict[str, float]:
+    most = max(says.values())
+    powers = [math.exp((value - most) / temperature) for value in says.values()]
+    total = sum(powers)
+    return {label: power / total for label, power in zip(says, powers, strict=True)}
+
+
+def contradiction_of(shares: Mapping[str, Mapping[str, float]]) -> float | None:
     """Returns the probability that the modalities express different emotions; None for fewer than two.
 
-    With S = sum over labels of the product of the modalities' shares and C labels, all equally likely,
-    the odds of one common label against independent ones are ``C^(M-1) S`` to 1; both taken as equally
-    likely beforehand, independence has the probability ``1 / (1 + C^(M-1) S)``. So 0.5 means that nothing
-    can be told (a modality without an opinion), towards 0 they agree, at 1 they exclude each other.
+    With S = sum over labels of the product of the modalities' shares, C labels, all equally likely, and M
+    modalities, the odds of one common label against independent ones are ``C^(M-1) S`` to 1; both taken as
+    equally likely beforehand, independence has the probability ``1 / (1 + C^(M-1) S)``. So 0.5 means that
+    nothing can be told (a modality without an opinion), towards 0 they agree, at 1 they exclude each other.
 
     Args:
-        shares: (M, C), rows summing to 1.
+        shares: modality -> label -> probability, the same labels in the same order for each.
     """
-    count, labels = shares.shape
-    if count < 2:
+    if len(shares) < 2:
         return None
-    odds = float(labels ** (count - 1) * shares.prod(axis=0).sum())
+    columns = list(zip(*(says.values() for says in shares.values()), strict=True))
+    odds = len(columns) ** (len(shares) - 1) * sum(map(math.prod, columns))
     return 1 / (1 + odds)

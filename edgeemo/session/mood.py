@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-
-import numpy as np
-from numpy.typing import NDArray
-
-Float64 = NDArray[np.float64]
+from collections.abc import Sequence
 
 _LEAST_EVIDENCE = 0.1  # of tau: fading seconds of evidence below which there is no mood to speak of
 
@@ -18,12 +14,12 @@ class Mood:
     A hop of probability p adds p times its seconds to each label, and everything fades with the time
     constant tau, so that the evidence of all labels together never exceeds tau seconds. The mood changes
     when another label leads the shown one by ``margin * tau`` seconds. Three things follow, for any
-    probabilities and any hops (P, Q: labels; times are seconds that hops covered):
+    probabilities and any hops (times are seconds that hops covered):
 
     - While the shown mood leads, nothing shorter than ``-tau ln(1 - margin)`` changes it: 4.5 s with the
       defaults (tau 20 s, margin 0.2), longer than a facial expression takes, which is 0.5 to 4 s (P. Ekman,
       "Emotions Revealed", 2003).
-    - Once Q is ahead of every other label by a probability d > margin at every hop, it is the mood after
+    - Once a label is ahead of every other by a probability d > margin at every hop, it is the mood after
       at most ``tau ln((1 + d) / (d - margin))``, whatever was before: 18 s for d = 1, 32 s for d = 0.5.
       A lead of less than the margin need never change the mood.
     - Without a signal the evidence fades and the mood stays what it was, until less than a tenth of tau is
@@ -42,37 +38,38 @@ class Mood:
 
     def reset(self) -> None:
         """Forgets everything."""
-        self._evidence_s: Float64 = np.zeros(self._labels)
+        self._evidence_s = [0.0] * self._labels
         self._at_s: float | None = None
         self.label: int | None = None
         """Index of the mood, kept through gaps; None where there is too little recent evidence."""
 
-    def update(self, probabilities: Float64 | None, *, at_s: float, hop_s: float) -> None:
+    def update(self, probabilities: Sequence[float] | None, *, at_s: float, hop_s: float) -> None:
         """Takes one hop.
 
         Args:
-            probabilities: (C,) summing to 1; None where there was no signal.
+            probabilities: C of them, summing to 1; None where there was no signal.
             at_s: capture time, not before the last one.
             hop_s: seconds that the hop covers at most; a reading that follows sooner covers the time since
                 the one before, so that asking more often changes nothing.
         """
         passed_s = hop_s if self._at_s is None else max(0.0, at_s - self._at_s)
         self._at_s = at_s
-        self._evidence_s *= math.exp(-passed_s / self._tau_s)
-        if probabilities is not None:
-            covered_s = min(passed_s, hop_s)
-            self._evidence_s += probabilities * (self._tau_s * -math.expm1(-covered_s / self._tau_s))
-        if self._evidence_s.sum() < _LEAST_EVIDENCE * self._tau_s:
+        fade = math.exp(-passed_s / self._tau_s)
+        if probabilities is None:
+            self._evidence_s = [seconds * fade for seconds in self._evidence_s]
+        else:  # few labels: lists are faster than arrays
+            gain_s = self._tau_s * -math.expm1(-min(passed_s, hop_s) / self._tau_s)
+            both = zip(self._evidence_s, probabilities, strict=True)
+            self._evidence_s = [seconds * fade + p * gain_s for seconds, p in both]
+        if sum(self._evidence_s) < _LEAST_EVIDENCE * self._tau_s:
             self.label = None
         elif probabilities is not None:
-            best = int(self._evidence_s.argmax())
-            if self.label is None or self._lead_s(best) >= self._margin * self._tau_s:
-                self.label = best
-
-    def _lead_s(self, label: int) -> float:
-        return float(self._evidence_s[label] - self._evidence_s[self.label])
+            most_s = max(self._evidence_s)
+            if self.label is None or most_s - self._evidence_s[self.label] >= self._margin * self._tau_s:
+                self.label = self._evidence_s.index(most_s)
 
     @property
-    def probabilities(self) -> Float64 | None:
-        """Shares (C,) of the labels in the evidence; None where there is no mood."""
-        return None if self.label is None else self._evidence_s / self._evidence_s.sum()
+    def probabilities(self) -> list[float] | None:
+        """Shares of the C labels in the evidence; None where there is no mood."""
+        total_s = sum(self._evidence_s)
+        return None if self.label is None else [seconds / total_s for seconds in self._evidence_s]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from edgeemo.bundle import SubsetSpec
 from edgeemo.session.agreement import contradiction_of, shares_from_evidence
 from edgeemo.session.mood import Mood
@@ -45,32 +43,21 @@ class OverTime:
             hop_s: seconds that a hop covers.
             spec: of the subset that answered; None without a signal.
         """
-        p = np.array([reading.probabilities[label] for label in self._labels]) if spec else None
+        labels = self._labels
+        p = [reading.probabilities[label] for label in labels] if spec else None
         self._emotion.update(p)
         self._mood.update(p, at_s=reading.time_s, hop_s=hop_s)
-        mood = None if self._mood.label is None else self._labels[self._mood.label]
+        mood = None if self._mood.label is None else labels[self._mood.label]
         if spec is not None:
-            reading = self._completed(reading, spec, mood)
+            emotion, mood_shares = self._emotion.label, self._mood.probabilities
+            own = shares_from_evidence(reading.evidence, temperature=spec.temperature)
+            reading = replace(
+                reading,
+                emotion=None if emotion is None else labels[emotion],
+                mood=mood,
+                mood_probabilities={} if mood_shares is None else dict(zip(labels, mood_shares, strict=True)),
+                modality_probabilities=own,
+                contradiction=contradiction_of(own),
+            )
         self._transitions.update(reading, mood=mood)
         return reading
-
-    def _completed(self, reading: Reading, spec: SubsetSpec, mood: str | None) -> Reading:
-        shares: dict[str, dict[str, float]] = {}
-        contradiction = None
-        if reading.evidence:
-            rows = [[says[label] for label in self._labels] for says in reading.evidence.values()]
-            own = shares_from_evidence(np.array(rows), temperature=spec.temperature)
-            shares = {name: self._named(row) for name, row in zip(reading.evidence, own, strict=True)}
-            contradiction = contradiction_of(own)
-        emotion, mood_shares = self._emotion.label, self._mood.probabilities
-        return replace(
-            reading,
-            emotion=None if emotion is None else self._labels[emotion],
-            mood=mood,
-            mood_probabilities={} if mood_shares is None else self._named(mood_shares),
-            modality_probabilities=shares,
-            contradiction=contradiction,
-        )
-
-    def _named(self, values: np.ndarray) -> dict[str, float]:
-        return dict(zip(self._labels, values.tolist(), strict=True))
