@@ -7,10 +7,11 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV")
 pytest.importorskip("cv2", reason="needs OpenCV")
 
-from benchmarks.swap import drops, swap_time
+from benchmarks.swap import cold, drops, swap_time
 from benchmarks.swap.scene import DEADLINE_S, Fault, Scene, ScenePlayer, read_scene
 from edgeemo.bundle import Bundle
 from edgeemo.clock import VirtualClock
+from edgeemo.session import EngineOptions, Session
 from edgeemo.session.session import DEFAULT_BUNDLE
 
 
@@ -68,3 +69,15 @@ def test_swaps_go_to_smaller_and_to_larger_subsets() -> None:
     assert {len(values) for values in figures.values()} == {2}
     assert [row[0] for row in tables[0].rows] == list(figures)
     assert len(figures) == 4
+
+
+def test_the_budget_leaves_the_pairs_cold() -> None:
+    budget_mb = cold.budget_for_singles_and_largest(Bundle.open(DEFAULT_BUNDLE), "int8")
+    options = EngineOptions(variant="int8", memory_budget_mb=budget_mb)
+    with Session(engines=options, clock=VirtualClock()) as session:
+        parts = session.stats().pool.parts
+    assert {name for name, part in parts.items() if part.state == "cold"} == {
+        "audio+video",
+        "audio+text",
+        "video+text",
+    }

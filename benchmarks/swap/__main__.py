@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.report import RESULTS, Report, write_report
-from benchmarks.swap import accuracy, cost, drops, swap_time
+from benchmarks.swap import accuracy, cold, cost, drops, swap_time
 from edgeemo.bundle import Bundle
 from edgeemo.errors import EdgeEmoError
 from edgeemo.session.session import DEFAULT_BUNDLE
@@ -57,6 +57,9 @@ def _run(args: argparse.Namespace) -> int:
     tables += found
     figures["swap_ms"], found = swap_time.measure(bundle, variant=variant, swaps=3 if quick else 30)
     tables += found
+    if not quick:
+        figures["cold"], found = cold.measure(bundle, variant=variant, rounds=2)
+        tables += found
     figures["variant"] = variant
     report = Report(
         "swap", "An engine for each subset, late fusion, and one masked model", figures, tables, command

@@ -12,19 +12,15 @@ import numpy as np
 from benchmarks.report import Table
 from benchmarks.swap.accuracy_tables import HALF_LIFE_S
 from benchmarks.swap.dropped import FORGOTTEN, Drop, half_life_readings, judge_drop, summary
-from benchmarks.swap.scene import DEADLINE_S, Fault, Scene, ScenePlayer, read_scene
+from benchmarks.swap.rehearsal import AFTER_S, LIVE_S, MUTE, Rehearsal, fault_of
+from benchmarks.swap.scene import DEADLINE_S, Scene, ScenePlayer, read_scene
 from edgeemo.bundle import Bundle
-from edgeemo.clock import SystemClock, VirtualClock
+from edgeemo.clock import VirtualClock
 from edgeemo.errors import EdgeEmoError
 from edgeemo.session import EngineOptions, Reading, Session
 
-MUTE = "mute"
 PHASES = (0.02, 0.14, 0.26, 0.38, 0.49)
 """When the sensor drops, in seconds after a hop."""
-LIVE_S = 20.0
-"""How long all three may take until they are live."""
-AFTER_S = 4.0
-"""How long readings are watched after a drop."""
 
 
 def measure(bundle: Bundle, *, variant: str, phases: int, real_rounds: int) -> tuple[Any, list[Table]]:
@@ -73,17 +69,6 @@ def _rest(bundle: Bundle, modality: str) -> str:
     return "+".join(name for name in bundle.manifest.order if name != modality)
 
 
-def _drop(session: Session, player: ScenePlayer, fault: str, at_s: float) -> None:
-    if fault == MUTE:
-        session.mute(player.modality)
-    else:
-        player.die(at_s, _fault(fault))
-
-
-def _fault(word: str) -> Fault:
-    return "hang" if word == "hang" else "error"
-
-
 def _virtual_drop(
     bundle: Bundle, scene: Scene, options: EngineOptions, modality: str, fault: str, *, phase_s: float
 ) -> Drop:
@@ -94,7 +79,7 @@ def _virtual_drop(
         readings = iter(session)
         at_s = next(r.time_s for r in readings if _is_complete(r, complete)) + hop_s + phase_s
         if fault != MUTE:
-            players[modality].die(at_s, _fault(fault))
+            players[modality].die(at_s, fault_of(fault))
         watched: list[tuple[float, str | None]] = []
         for reading in readings:
             if reading.time_s > at_s:
@@ -123,41 +108,27 @@ def _real_drops(
     bundle: Bundle, scene: Scene, options: EngineOptions, *, rounds: int
 ) -> dict[str, list[Drop]]:
     """Lets sensors drop in a session in real time, each after all have come back from the drop before."""
-    order, hop_s = bundle.manifest.order, bundle.manifest.hop_s
-    complete = "+".join(order)
+    hop_s = bundle.manifest.hop_s
     rng = np.random.default_rng(0)
-    clock = SystemClock()
-    players = {name: ScenePlayer(scene, name, connection="thread") for name in order}
     found: dict[str, list[Drop]] = {}
     if not rounds:
         return found
-    with Session(bundle, sensors=list(players.values()), engines=options, clock=clock) as session:
-        readings = iter(session)
+    with Rehearsal(bundle, scene, options) as rehearsal:
         for _ in range(rounds):
             for modality, fault in _kinds():
-                until_s = session.now_s + LIVE_S
-                while next(readings).subset != complete:
-                    if session.now_s > until_s:
-                        raise EdgeEmoError(f"not all came back before {modality} could drop ({fault})")
+                rehearsal.wait()
                 time.sleep(float(rng.uniform(0, 0.9 * hop_s)))
-                at_s = session.now_s
-                _drop(session, players[modality], fault, at_s)
-                watched: list[tuple[float, str | None]] = []
-                for reading in readings:
-                    if reading.time_s > at_s:
-                        watched.append((session.now_s, reading.subset))
-                    if reading.subset == _rest(bundle, modality) or session.now_s > at_s + AFTER_S:
-                        break
-                # The reading of a hop comes a little after it: what it may take itself is not staleness.
-                limit_s = _limit_s(fault, hop_s) + 0.05
-                found.setdefault(f"{modality}, {fault}", []).append(
-                    judge_drop(
-                        watched, at_s=at_s, before=complete, after=_rest(bundle, modality), limit_s=limit_s
-                    )
+                at_s, watched = rehearsal.drop(modality, fault)
+                drop = judge_drop(
+                    watched,
+                    at_s=at_s,
+                    before=rehearsal.complete,
+                    after=rehearsal.rest(modality),
+                    # The reading of a hop comes a little after it: what it takes itself is not staleness.
+                    limit_s=_limit_s(fault, hop_s) + 0.05,
                 )
-                players[modality].revive()
-                if fault == MUTE:
-                    session.unmute(modality)
+                found.setdefault(f"{modality}, {fault}", []).append(drop)
+                rehearsal.bring_back(modality, fault)
     return found
 
 

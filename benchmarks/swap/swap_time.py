@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Table
-from benchmarks.swap.drops import LIVE_S
+from benchmarks.swap.rehearsal import LIVE_S
 from benchmarks.swap.scene import Scene, read_scene
 from edgeemo.bundle import Bundle
 from edgeemo.clock import VirtualClock
