@@ -13,8 +13,8 @@ import pytest
 
 from edgeemo.errors import InputError, SensorError
 from edgeemo.sensors import Camera, Chunk, Patience
+from edgeemo.sensors.listing.video_nodes import VideoNode, list_video_nodes
 from edgeemo.sensors.opencv import bgr_from_frame
-from edgeemo.sensors.video_nodes import VideoNode, list_video_nodes
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV")
 

@@ -13,11 +13,11 @@ from edgeemo.errors import InputError, MissingDependencyError, SensorError
 from edgeemo.modality import VIDEO
 from edgeemo.sensors.base import Clock
 from edgeemo.sensors.connections import Device, Gone, Recipe, can_isolate
+from edgeemo.sensors.listing.video_nodes import VideoNode, list_video_nodes
 from edgeemo.sensors.live import LiveSensor
 from edgeemo.sensors.opencv import INSTALL_CAMERA, Capture, has_gstreamer, load_cv2
 from edgeemo.sensors.queue import Policy
 from edgeemo.sensors.supervision import Patience
-from edgeemo.sensors.video_nodes import VideoNode, list_video_nodes
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PIPELINE = re.compile(r"\s!\s")

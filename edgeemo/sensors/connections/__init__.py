@@ -2,7 +2,8 @@
 
 from edgeemo.sensors.connections.base import Connection, ConnectionKind, Device, Gone, Recipe
 from edgeemo.sensors.connections.inline import InlineConnection
-from edgeemo.sensors.connections.process import ProcessConnection, can_isolate
+from edgeemo.sensors.connections.process import ProcessConnection
+from edgeemo.sensors.connections.python import can_isolate
 from edgeemo.sensors.connections.thread import ThreadConnection
 
 __all__ = [

@@ -19,6 +19,7 @@ from edgeemo.sensors.base import Clock
 from edgeemo.sensors.connections.base import Connection, Gone, Receiver, Source
 from edgeemo.sensors.connections.clock_map import ClockMap
 from edgeemo.sensors.connections.pipes import has_data
+from edgeemo.sensors.connections.python import child_command
 from edgeemo.sensors.connections.wire import Kind, Message, WireError, chunk_from_message, read_message
 
 log = logging.getLogger(__name__)
@@ -26,14 +27,6 @@ log = logging.getLogger(__name__)
 _ASKED_S = 0.45  # what a child gets to end by itself; it takes 0.3 s where a driver hangs
 _TAIL_BYTES = 4096
 _TICK_S = 0.25
-_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from edgeemo.sensors.connections.child import main; main()"
-"""The child finds the same modules as its parent, and nothing else: neither a working directory that the
-parent does not search nor a ``__main__`` is imported."""
-
-
-def can_isolate() -> bool:
-    """Whether this interpreter can be started a second time; a program frozen into one file cannot."""
-    return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 class ProcessConnection(Connection):
@@ -123,7 +116,7 @@ class ProcessConnection(Connection):
             if self.is_stopped:
                 raise OSError("it was closed meanwhile")
             self._process = process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, *sys.path],
+                child_command("edgeemo.sensors.connections.child"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
