@@ -33,6 +33,8 @@ class EventKind(str, Enum):
     """An engine failed at run time and is not used any more; another one answers in its place."""
     ENGINE_CHANGED = "engine_changed"
     """Another engine, variant or backend answers for a subset."""
+    MOVE_FAILED = "move_failed"
+    """An engine could not be moved to a faster backend; the one in use goes on serving."""
     NOTICE_ACKNOWLEDGED = "notice_acknowledged"
     """Somebody has acknowledged the notice that had to be given before sensors opened."""
     CALLBACK_FAILED = "callback_failed"

@@ -361,6 +361,11 @@ class EnginePool:
             }
             return replace(self._counts, parts=parts, memory_mb=round(self._roster.used_bytes() / 1e6, 2))
 
+    def usage(self) -> dict[str, int]:
+        """Returns subset -> how often it has answered."""
+        with self._lock:
+            return dict(self._roster.answers)
+
     def words(self) -> dict[str, str]:
         """Returns subset or ``stem.<modality>`` -> what runs and why, in words."""
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
@@ -34,6 +35,8 @@ class Roster:
         self._given: WeakKeyDictionary[Runner, int] = WeakKeyDictionary()  # bytes, where its giver knows
         self._used: dict[str, int] = {}  # subset -> number of its newest answer
         self._answers = 0
+        self.answers: Counter[str] = Counter()
+        """Subset -> how often it has answered."""
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._plans_until_s = float("inf")
 
@@ -78,6 +81,7 @@ class Roster:
         """Takes note of who has answered; the least recent goes first."""
         self._answers += 1
         self._used[subset] = self._answers
+        self.answers[subset] += 1
 
     def change(self, snapshot: Snapshot) -> None:
         """Puts another snapshot in the place of this one."""

@@ -1,0 +1,184 @@
+"""A session that serves from the CPU moves up to a backend that takes its time, and loses no reading."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from edgeemo.bundle import Bundle
+from edgeemo.runtimes.base import Array, Runner
+from edgeemo.runtimes.ort import OrtRunner
+from edgeemo.session.engines.move_up import MoveUp
+from edgeemo.session.engines.options import EngineOptions
+from edgeemo.session.engines.pool import EnginePool
+from edgeemo.session.engines.preload import open_snapshot
+from edgeemo.session.engines.snapshot import STEM
+from edgeemo.session.events import EventKind
+from edgeemo.session.session import DEFAULT_BUNDLE
+
+PATIENCE_S = 60.0
+BUILD = "import pathlib, sys, time; time.sleep({wait_s}); pathlib.Path(sys.argv[1]).touch(); sys.exit({code})"
+
+
+class Wrong(OrtRunner):
+    """A backend with a mistake in its kernels."""
+
+    def _run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: -array for name, array in super()._run(feed).items()}
+
+
+class SecondCpu:
+    """onnxruntime once more, standing where a GPU would be: it has to be built for, in a child process."""
+
+    name = "second-cpu"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        why_not: str = "",
+        wait_s: float = 0.0,
+        runner: type[OrtRunner] = OrtRunner,
+    ) -> None:
+        self._folder, self._why_not, self._wait_s, self._runner = folder, why_not, wait_s, runner
+        self.fails: set[str] = set()
+        self.opened: list[str] = []
+
+    def why_not(self) -> str:
+        return self._why_not
+
+    def variant_of(self, variants: Collection[str]) -> str | None:
+        return "fp16" if "fp16" in variants else None
+
+    def is_prepared(self, bundle: Bundle, name: str, variant: str) -> bool:
+        return (self._folder / name).exists()
+
+    def prepare_command(self, bundle: Bundle, name: str, variant: str) -> Sequence[str]:
+        code = "'this graph cannot be built'" if name in self.fails else "0"
+        return [sys.executable, "-c", BUILD.format(wait_s=self._wait_s, code=code), str(self._folder / name)]
+
+    def open(self, bundle: Bundle, name: str, variant: str, *, threads: int) -> Runner:
+        read = bundle.read_stem if name.startswith(STEM) else bundle.read_engine
+        runner = self._runner(read(name.removeprefix(STEM), variant), engine=name, variant=variant)
+        runner.backend = self.name
+        self.opened.append(name)
+        return runner
+
+
+class Events(list[tuple[EventKind, str]]):
+    """What was told."""
+
+    def tell(self, kind: EventKind, message: str, detail: object = None) -> None:
+        self.append((kind, message))
+
+    def of(self, kind: EventKind) -> list[str]:
+        return [message for found, message in self if found is kind]
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+@pytest.fixture
+def pool(events: Events) -> Iterator[EnginePool]:
+    options = EngineOptions(subsets=("text", "audio", "audio+text"), variant="int8")
+    opened = EnginePool(open_snapshot(Bundle.open(DEFAULT_BUNDLE), options), options, tell=events.tell)
+    yield opened
+    opened.close()
+
+
+def until(true: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+def backends_of(pool: EnginePool) -> set[str]:
+    return {runner.backend for name in pool.snapshot.names if (runner := pool.snapshot.runner(name))}
+
+
+def test_everything_moves_and_answers_as_before(pool: EnginePool, events: Events, tmp_path: Path) -> None:
+    window = {"text": pool.snapshot.bundle.reference()}
+    feed = {
+        kind: window["text"][f"{kind}.text"][:1].astype("float32", copy=True) for kind in ("features", "mask")
+    }
+    before = pool.recognize(("text",), lambda name: (feed["features"], feed["mask"]), at_s=0.0)
+    assert before.runner is not None
+    assert before.runner.backend == "cpu"
+    second = SecondCpu(tmp_path)
+    moving = MoveUp(pool, [second], threads=1, tell=events.tell)
+    moving.start()
+    until(lambda: backends_of(pool) == {"second-cpu"})
+    after = pool.recognize(("text",), lambda name: (feed["features"], feed["mask"]), at_s=0.5)
+    moving.close()
+    assert after.runner is not None
+    assert after.runner.backend == "second-cpu"
+    assert abs(after.outputs["logits"] - before.outputs["logits"]).max() < 0.1
+    assert len(events.of(EventKind.ENGINE_CHANGED)) == len(pool.snapshot.names)
+    assert second.opened[0] == "text"  # the only one that has answered
+    assert all(name.startswith(STEM) for name in second.opened[3:])
+
+
+def test_a_build_that_fails_is_one_event_and_the_cpu_goes_on(
+    pool: EnginePool, events: Events, tmp_path: Path
+) -> None:
+    second = SecondCpu(tmp_path)
+    second.fails.add("audio")
+    moving = MoveUp(pool, [second], threads=1, tell=events.tell)
+    moving.start()
+    others = set(pool.snapshot.names) - {"audio"}
+    until(lambda: {name for name in pool.snapshot.names if _backend(pool, name) == "second-cpu"} == others)
+    time.sleep(0.5)  # it is not tried again and again
+    moving.close()
+    failed = events.of(EventKind.MOVE_FAILED)
+    assert len(failed) == 1
+    assert "audio does not move to second-cpu" in failed[0]
+    assert "this graph cannot be built" in failed[0]
+    assert _backend(pool, "audio") == "cpu"
+
+
+def test_other_answers_do_not_serve(pool: EnginePool, events: Events, tmp_path: Path) -> None:
+    moving = MoveUp(pool, [SecondCpu(tmp_path, runner=Wrong)], threads=1, tell=events.tell)
+    moving.start()
+    until(lambda: len(events.of(EventKind.MOVE_FAILED)) == len(pool.snapshot.names))
+    moving.close()
+    assert backends_of(pool) == {"cpu"}
+    assert all("gives other" in message for message in events.of(EventKind.MOVE_FAILED))
+
+
+def test_a_backend_that_cannot_be_used_gives_its_reason_and_the_next_is_tried(
+    pool: EnginePool, events: Events, tmp_path: Path
+) -> None:
+    first = SecondCpu(tmp_path, why_not="CUDA error 35: no driver")
+    first.name = "rtx"
+    moving = MoveUp(pool, [first, SecondCpu(tmp_path)], threads=1, tell=events.tell)
+    moving.start()
+    until(lambda: backends_of(pool) == {"second-cpu"})
+    moving.close()
+    assert moving.rejected == {"rtx": "CUDA error 35: no driver"}
+
+
+def test_closing_ends_a_build_under_way(pool: EnginePool, events: Events, tmp_path: Path) -> None:
+    moving = MoveUp(pool, [SecondCpu(tmp_path, wait_s=10 * PATIENCE_S)], threads=1, tell=events.tell)
+    moving.start()
+    until(lambda: moving._child is not None)
+    child = moving._child
+    assert child is not None
+    moving.close(PATIENCE_S)
+    assert child.poll() is not None
+    if sys.platform != "win32":
+        with pytest.raises(ProcessLookupError):
+            os.kill(child.pid, 0)
+    assert events == []
+
+
+def _backend(pool: EnginePool, name: str) -> str:
+    runner = pool.snapshot.runner(name)
+    return runner.backend if runner else ""
