@@ -84,3 +84,20 @@ def write_fact(kind: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> b
             Path(temporary).unlink(missing_ok=True)
         return False
     return True
+
+
+def clear_facts(kind: str) -> int:
+    """Deletes what `write_fact` stored of a kind; returns how many there were."""
+    try:
+        places = sorted((cache_folder() / kind).glob("*.json"))
+    except (OSError, RuntimeError):
+        return 0
+    deleted = 0
+    for place in places:
+        try:
+            place.unlink()
+        except OSError as error:
+            log.info("%s cannot be deleted: %s", place, error)
+        else:
+            deleted += 1
+    return deleted

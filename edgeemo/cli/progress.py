@@ -52,3 +52,34 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     finally:
         if started:
             bar.stop()
+
+
+@contextmanager
+def phase_bar(title: str) -> Iterator[Callable[[float, str], None]]:
+    """Yields a function to call with (part that is done, what is under way), for work in uneven steps.
+
+    As `progress_bar`, and the time that has passed goes on while a step takes long.
+
+    Args:
+        title: what is under way, in a few words.
+    """
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    except ImportError:
+        yield lambda part, phase: None
+        return
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield lambda part, phase: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[phase]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=1.0, phase="")
+        yield lambda part, phase: bar.update(task, completed=part, phase=phase)
