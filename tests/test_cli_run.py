@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from live_like import ORDER, make_weights, write_live_like
 
 from edgeemo.cli.demo import RECORDING
 from edgeemo.cli.main import COMMANDS
+from edgeemo.cli.timeline import line_from_reading
+from edgeemo.records import read_records
+from edgeemo.session import Reading
 
 
 def edgeemo(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -75,6 +79,11 @@ def test_demo_prints_a_timeline() -> None:
         (("run", "--media", "no-such-file.mp4"), 1, "no such media file"),
         (("run", "--media", str(RECORDING), "--drop", "video@5-3"), 2, "must come after the start"),
         (("run", "--drop", "video@3-5"), 2, "--media"),
+        (("run", "--media", str(RECORDING), "--append"), 2, "name it with --record"),
+        (("run", "--media", str(RECORDING), "--record", "a.csv"), 1, "ends in none of .jsonl, .parquet"),
+        (("run", "--media", str(RECORDING), "--record", "no/a.jsonl"), 1, "there is no such folder"),
+        (("run", "--media", str(RECORDING), "--record", "a.xml", "--append"), 1, "only .jsonl records"),
+        (("records", "nothing.jsonl", "--out", "a.xml"), 1, "nothing.jsonl cannot be read"),
         (("run", "--mic", "none", "--camera", "none"), 2, "every sensor is switched off"),
         (("run", "--media", str(RECORDING), "--bundle", "nowhere"), 1, "nowhere"),
         (("run", "--media", str(RECORDING), "--subset", "smell"), 2, "this model has"),
@@ -125,3 +134,79 @@ def test_a_full_disk_is_one_sentence() -> None:
 
 def test_the_version() -> None:
     assert edgeemo("--version").stdout.startswith("edgeemo 0.")
+
+
+MEDIA = ("run", "--media", str(RECORDING), "--json", "--variant", "int8")
+
+
+def test_readings_are_recorded_as_they_are_printed(tmp_path: Path) -> None:
+    record = tmp_path / "session.jsonl"
+    done = edgeemo(*MEDIA, "--record", str(record))
+    assert done.returncode == 0, done.stderr
+    assert f"28 readings in {record}" in done.stderr
+    assert read_records(record) == [json.loads(line) for line in done.stdout.splitlines()]
+    again = edgeemo(*MEDIA, "--record", str(record))
+    assert again.returncode == 1
+    assert "exists already; give another name, or --append" in again.stderr
+    assert edgeemo(*MEDIA, "--record", str(record), "--append", "--seconds", "2").returncode == 0
+    assert len(read_records(record)) == 32
+    made = edgeemo("records", str(record), "--out", str(tmp_path / "session.xml"))
+    assert made.stdout == f"32 readings in {tmp_path / 'session.xml'}\n"
+    assert (tmp_path / "session.xml").read_text().count('expressed-through="voice face') > 0
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".xml"])
+def test_a_record_is_whole_after_sigterm(tmp_path: Path, suffix: str) -> None:
+    record = tmp_path / f"session{suffix}"
+    words = ("--mic", "none", "--camera", "none", "--text", "stdin", "--json", "--record", str(record))
+    command = [sys.executable, "-m", "edgeemo", "run", *words]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdin
+        assert run.stdout
+        run.stdin.write("I am so happy\n")
+        run.stdin.flush()
+        while json.loads(run.stdout.readline())["subset"] != "text":
+            pass
+        run.terminate()
+        _, said = run.communicate(timeout=60)
+    assert f"readings in {record}" in said
+    assert [path.name for path in tmp_path.iterdir()] == [record.name]
+    if suffix == ".jsonl":
+        assert read_records(record)[-1]["subset"] == "text"
+    else:
+        assert 'expressed-through="text"' in record.read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX")
+def test_a_full_disk_stops_the_record_and_not_the_readings(tmp_path: Path) -> None:
+    record = tmp_path / "session.jsonl"
+    code = "import resource, sys; from edgeemo.cli.main import main; import edgeemo.runtimes.ort; "
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, *MEDIA, "--record", str(record)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    readings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(readings) == 28
+    assert done.stderr.count("no room left on the disk") == 1
+    assert "readings go on" in done.stderr
+    kept = read_records(record)
+    assert 0 < len(kept) < 28
+    assert kept == readings[: len(kept)]
+
+
+def test_contradictions_are_shown() -> None:
+    smile = {"neutral": 0.05, "happy": 0.9, "angry": 0.05}
+    anger = {"neutral": 0.05, "happy": 0.05, "angry": 0.9}
+    reading = Reading(
+        time_s=1.0,
+        label="happy",
+        states={},
+        probabilities=smile,
+        modality_probabilities={"audio": anger, "video": smile},
+        contradiction=0.8,
+        subset="audio+video",
+    )
+    assert line_from_reading(reading).endswith("≠ audio angry, video happy")
+    assert "≠" not in line_from_reading(replace(reading, contradiction=0.6))

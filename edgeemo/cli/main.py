@@ -29,8 +29,6 @@ COMMANDS = (
     "inspect",
     "eval",
     "bench",
-    "build",
-    "cache",
     "train",
 )
 """In the order of ``--help``; each is a module here with ``add_parser(subparsers)`` and ``run(args)``."""

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from edgeemo.cli.main import USAGE
+from edgeemo.cli.main import FAILED, USAGE
 from edgeemo.cli.options import add_engine_options, drop, engine_options, seconds
+from edgeemo.cli.recording import add_record_options, recorded, recorder_for
 from edgeemo.cli.timeline import print_readings
 from edgeemo.sensors import Camera, MediaFile, Microphone, Sensor, StdinText
 from edgeemo.session import EventKind, Reading, Session
@@ -36,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
         help="take over newer engines whenever the bundle changes, as `edgeemo update` changes it",
     )
     parser.add_argument("--seconds", type=seconds, help="stop after this many seconds of readings")
+    add_record_options(parser)
     add_engine_options(parser)
 
 
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         return _usage("--media replays a recording; leave --mic, --camera and --text away with it")
     media = MediaFile(args.media) if args.media else None
     sensors = [] if media else _sensors(args)
+    if args.append and not args.record:
+        return _usage("--append goes on with a record; name it with --record FILE")
     if media is None and not sensors:
         return _usage("every sensor is switched off; give --mic, --camera, --text or --media")
     with Session(
@@ -55,10 +59,12 @@ def run(args: argparse.Namespace) -> int:
         if args.watch:
             session.watch()
         hops = None if args.seconds is None else int(args.seconds / session.manifest.hop_s)
-        print_readings(_with_events(itertools.islice(session, hops), session), as_json=args.json)
+        readings = _with_events(itertools.islice(session, hops), session)
+        with recorder_for(args, session) as recorder:
+            print_readings(recorded(readings, recorder), as_json=args.json)
     for fault in media.faults if media else ():
         print(f"edgeemo run: {fault}", file=sys.stderr)
-    return 0
+    return FAILED if recorder is not None and recorder.lost else 0
 
 
 def _with_events(readings: Iterable[Reading], session: Session) -> Iterator[Reading]:

@@ -18,6 +18,9 @@ _SIGNS = {
 }
 
 
+_CONTRADICTION = "≠"
+
+
 def print_readings(readings: Iterable[Reading], *, as_json: bool) -> int:
     """Prints each reading as it comes and returns how many there were."""
     count = 0
@@ -36,6 +39,7 @@ def _json_line(reading: Reading) -> str:
 
 def _head(reading: Reading) -> str:
     signs = "  ".join(f"{sign} {state}" for state, sign in _SIGNS.items())
+    signs += f"  {_CONTRADICTION} modalities contradict each other"
     columns = " ".join(name[0].upper() for name in reading.states)
     table = (
         f"{'time':>6}  {columns}  {'engine':<22} {'emotion':<9} {'confidence':<{_BAR + 5}} {'mood':<9} why"
@@ -48,7 +52,13 @@ def line_from_reading(reading: Reading) -> str:
     signs = " ".join(_SIGNS[status.state] for status in reading.states.values())
     bar = "█" * round(reading.confidence * _BAR)
     confidence = f"{bar:<{_BAR}} {reading.confidence:4.0%}" if reading.has_signal else " " * (_BAR + 5)
-    why = "; ".join(f"{name}: {status.why}" for name, status in reading.states.items() if status.why)
+    reasons = [f"{name}: {status.why}" for name, status in reading.states.items() if status.why]
+    if reading.contradicts:
+        says = {
+            name: max(p, key=lambda label: p[label]) for name, p in reading.modality_probabilities.items()
+        }
+        reasons.insert(0, f"{_CONTRADICTION} " + ", ".join(f"{name} {label}" for name, label in says.items()))
+    why = "; ".join(reasons)
     return (
         f"{reading.time_s:5.1f}s  {signs}  {reading.engine or '-':<22} {reading.label:<9} {confidence} "
         f"{reading.mood or '-':<9} {why}"

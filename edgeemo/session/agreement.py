@@ -48,5 +48,5 @@ def contradiction_of(shares: Mapping[str, Mapping[str, float]]) -> float | None:
     if len(shares) < 2:
         return None
     columns = list(zip(*(says.values() for says in shares.values()), strict=True))
-    odds = len(columns) ** (len(shares) - 1) * sum(map(math.prod, columns))
+    odds: float = len(columns) ** (len(shares) - 1) * sum(map(math.prod, columns))
     return 1 / (1 + odds)
