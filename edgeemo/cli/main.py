@@ -29,6 +29,8 @@ COMMANDS = (
     "inspect",
     "eval",
     "bench",
+    "build",
+    "cache",
     "train",
 )
 """In the order of ``--help``; each is a module here with ``add_parser(subparsers)`` and ``run(args)``."""
