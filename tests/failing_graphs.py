@@ -17,7 +17,7 @@ WAYS = (RAISES, NAN)
 
 
 def failing(ways: Mapping[str, str]) -> Callable[[str, bytes], bytes]:
-    """Returns what `write_live_like` takes as ``change``: graph name, such as ``text.fp32`` -> way to fail."""
+    """Returns what `write_live_like` takes as ``change``, from graph name -> way to fail."""
 
     def change(name: str, model: bytes) -> bytes:
         return break_graph(model, ways[name]) if name in ways else model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,33 +10,12 @@ import numpy as np
 import pytest
 from failing_graphs import NAN, RAISES, WAYS, failing
 from live_like import write_live_like
+from speaker import Speaker, told, wait_until
 
 from edgeemo.clock import VirtualClock
-from edgeemo.session import EngineOptions, Event, EventKind, Reading, Session, State
+from edgeemo.session import EngineOptions, EventKind, Session, State
 
 FP32 = EngineOptions(variant="fp32")
-SPEECH = (np.sin(np.arange(8000) / 9) * np.sin(np.arange(8000) / 3000) * 0.3).astype(np.float32)
-
-
-class Speaker:
-    """Pushes half a second of sound and a few words before each reading."""
-
-    def __init__(self, session: Session) -> None:
-        self.session, self.hops = session, 0
-
-    def read(self) -> Reading:
-        at_s = self.hops / 2
-        self.session.push_audio(SPEECH, rate_hz=16000, time_s=at_s)
-        self.session.push_text("so happy that you came", time_s=at_s)
-        self.hops += 1
-        return self.session.read(at_s=at_s + 0.5)
-
-    def read_until(self, done: Callable[[Reading], bool]) -> Reading:
-        end_s = time.monotonic() + 60
-        while not done(reading := self.read()):
-            assert time.monotonic() < end_s
-            time.sleep(0.005)
-        return reading
 
 
 @contextmanager
@@ -52,10 +30,6 @@ def speaking(
     bundle = write_live_like(folder / "bundle", variants=variants, change=failing(ways))
     with Session(bundle.path, engines=options, clock=clock) as session:
         yield Speaker(session)
-
-
-def told(session: Session, kind: EventKind) -> list[Event]:
-    return [event for event in session.events() if event.kind is kind]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -176,12 +150,10 @@ def test_a_stem_that_was_replaced_between_two_hops_still_costs_the_window(tmp_pa
     options = EngineOptions(variant="int8")
     with speaking(tmp_path, ways, variants=("fp32", "int8"), options=options) as speaker:
         session = speaker.session
-        for number in range(11):  # a push runs the stem on what lies a window before it
-            session.push_audio(SPEECH, rate_hz=16000, time_s=number / 2)
-        end_s = time.monotonic() + 60
-        while session.stats().pool.parts["stem.audio"].variant != "fp32":
-            assert time.monotonic() < end_s
-            time.sleep(0.005)
+        for _ in range(11):  # a push runs the stem on what lies a window before it
+            speaker.push_sound()
+            speaker.hops += 1
+        wait_until(lambda: session.stats().pool.parts["stem.audio"].variant == "fp32")
         status = session.read(at_s=2.0).states["audio"]
         assert status.state is State.LOST
         assert "its stem failed (int8 on cpu: " in status.why
