@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgeemo.cli.main import main
-from edgeemo.runtimes.plans import PlanCache
+from edgeemo.runtimes.plans.store import PlanCache
 
 pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
 

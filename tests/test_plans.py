@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from edgeemo.errors import BackendError
-from edgeemo.runtimes.plan_key import PlanKey, key_from_json, profile_name
-from edgeemo.runtimes.plan_lock import Holder, PlanLock, process_start, read_holder
-from edgeemo.runtimes.plans import PlanCache
-from edgeemo.runtimes.sealed import MAGIC, read_sealed, write_sealed
+from edgeemo.runtimes.plans.key import PlanKey, key_from_json, profile_name
+from edgeemo.runtimes.plans.lock import Holder, PlanLock, process_start, read_holder
+from edgeemo.runtimes.plans.sealed import MAGIC, read_sealed, write_sealed
+from edgeemo.runtimes.plans.store import PlanCache
 
 KEY = PlanKey(
     engine_sha256="ab" * 32,
@@ -237,7 +237,7 @@ class TestDisk:
             "import resource, signal, sys; sys.path.insert(0, sys.argv[2])\n"
             "from pathlib import Path\n"
             "from test_plans import KEY, PLAN, builder\n"
-            "from edgeemo.runtimes.plans import PlanCache\n"
+            "from edgeemo.runtimes.plans.store import PlanCache\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
             "opened = PlanCache(Path(sys.argv[1]), brought=()).find_or_build(KEY, 'audio', builder()[0])\n"
@@ -262,7 +262,7 @@ import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from test_plans import KEY, PLAN
-from edgeemo.runtimes.plans import PlanCache
+from edgeemo.runtimes.plans.store import PlanCache
 def build():
     print("building", flush=True)
     time.sleep(float(sys.argv[3]))
@@ -378,7 +378,7 @@ class TestLock:
     ) -> None:
         import errno
 
-        from edgeemo.runtimes import plan_lock
+        from edgeemo.runtimes.plans import lock as plan_lock
 
         def no_locks(descriptor: int) -> bool:
             raise OSError(errno.ENOLCK, "No locks available")

@@ -13,10 +13,10 @@ pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
 from edgeemo.bundle import Bundle
 from edgeemo.bundle.outline import outline_from_model
 from edgeemo.errors import BackendError, InputError, MissingDependencyError
+from edgeemo.runtimes.plans.build import BuildOptions, _learn_from, build_plan, profile_shapes
+from edgeemo.runtimes.plans.progress import BuildStep, Progress
 from edgeemo.runtimes.trt import _deserialize
-from edgeemo.runtimes.trt_build import BuildOptions, _learn_from, build_plan, profile_shapes
 from edgeemo.runtimes.trt_library import Library, explained, is_installed, load_library
-from edgeemo.runtimes.trt_progress import BuildStep, Progress
 
 LAPTOPS = ((8, 6), (8, 9), (12, 0))
 
@@ -89,7 +89,7 @@ def test_gpus_that_it_does_not_build_for(
 
 def test_other_refusals(library: Library, model: bytes) -> None:
     shapes = shapes_of(model)
-    with pytest.raises(BackendError, match="does not read this graph: .+"):
+    with pytest.raises(BackendError, match="does not read this graph: "):
         build_plan(library, model[:100], engine="cut", shapes=shapes, capabilities=LAPTOPS)
     with pytest.raises(InputError, match=r"shapes are given for x; its inputs are features\.audio"):
         build_plan(library, model, engine="all", shapes={"x": (1,)}, capabilities=LAPTOPS)

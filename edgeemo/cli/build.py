@@ -53,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
     """Builds what is not there yet and prints one line for each plan."""
     from edgeemo.bundle import Bundle
     from edgeemo.errors import BackendError
-    from edgeemo.runtimes.plan_key import sm_name
-    from edgeemo.runtimes.plans import PlanCache
-    from edgeemo.runtimes.trt_build import BuildOptions
+    from edgeemo.runtimes.plans.build import BuildOptions
+    from edgeemo.runtimes.plans.key import sm_name
+    from edgeemo.runtimes.plans.progress import BuildStep
+    from edgeemo.runtimes.plans.source import PlanSource
+    from edgeemo.runtimes.plans.store import PlanCache
     from edgeemo.runtimes.trt_library import TENSORRT, load_library
-    from edgeemo.runtimes.trt_plan import PlanSource
-    from edgeemo.runtimes.trt_progress import BuildStep
     from edgeemo.session.session import DEFAULT_BUNDLE
 
     bundle = Bundle.open(args.bundle or DEFAULT_BUNDLE)
@@ -139,7 +139,7 @@ def _parts(bundle: Bundle, subsets: list[str] | None, variant: str) -> Iterator[
     """Yields name, variant and graph of everything that is to be built: stems first, as all need them."""
     from edgeemo.errors import BackendError, SubsetError
     from edgeemo.modality import parse_subset, subset_members
-    from edgeemo.runtimes.trt_build import VARIANTS
+    from edgeemo.runtimes.plans.build import VARIANTS
 
     manifest = bundle.manifest
     wanted = [parse_subset(each, manifest.order) for each in subsets] if subsets else list(manifest.engines)

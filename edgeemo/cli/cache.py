@@ -18,8 +18,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what is kept, or deletes it."""
     from edgeemo.runtimes.cache import cache_folder, clear_facts
-    from edgeemo.runtimes.plan_key import sm_name
-    from edgeemo.runtimes.plans import PlanCache
+    from edgeemo.runtimes.plans.key import sm_name
+    from edgeemo.runtimes.plans.store import PlanCache
 
     cache = PlanCache()
     if args.action == "clear":

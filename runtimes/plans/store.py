@@ -15,9 +15,9 @@ from typing import Any
 
 from edgeemo.errors import BackendError
 from edgeemo.runtimes.cache import cache_folder
-from edgeemo.runtimes.plan_key import PlanKey, key_from_json
-from edgeemo.runtimes.plan_lock import PlanLock
-from edgeemo.runtimes.sealed import read_header, read_sealed, write_sealed
+from edgeemo.runtimes.plans.key import PlanKey, key_from_json
+from edgeemo.runtimes.plans.lock import PlanLock
+from edgeemo.runtimes.plans.sealed import read_header, read_sealed, write_sealed
 
 log = logging.getLogger(__name__)
 FOLDER = "plans"

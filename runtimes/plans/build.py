@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeemo.errors import BackendError, InputError
+from edgeemo.runtimes.plans.progress import OnStep, Progress, make_monitor
 from edgeemo.runtimes.trt_library import RTX, TENSORRT, TITLES, Library, explained
-from edgeemo.runtimes.trt_progress import OnStep, Progress, make_monitor
 
 log = logging.getLogger(__name__)
 VARIANTS = ("int8-trt", "fp16")

@@ -1,9 +1,8 @@
-"""A bundle's graph as a plan: its key, its build where there is none, and its runner."""
+"""What a plan is made of: a bundle's graph, a TensorRT and GPUs, which give its key and its build."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,18 +11,12 @@ from pathlib import Path
 from edgeemo.bundle import GraphFile
 from edgeemo.bundle.outline import outline_from_model
 from edgeemo.errors import BackendError
-from edgeemo.runtimes.choose import typical_feed
-from edgeemo.runtimes.gpu import GpuFacts, gpu_facts
-from edgeemo.runtimes.plan_key import PlanKey, capability_name, profile_name, sm_name
-from edgeemo.runtimes.plans import KERNELS, PlanCache
-from edgeemo.runtimes.sealed import read_sealed, write_sealed
-from edgeemo.runtimes.trt import TrtRunner
-from edgeemo.runtimes.trt_build import VARIANTS, BuildOptions, BuiltPlan, build_plan, profile_shapes
+from edgeemo.runtimes.gpu import GpuFacts
+from edgeemo.runtimes.plans.build import VARIANTS, BuildOptions, BuiltPlan, build_plan, profile_shapes
+from edgeemo.runtimes.plans.key import PlanKey, capability_name, profile_name
+from edgeemo.runtimes.plans.progress import OnStep
+from edgeemo.runtimes.plans.sealed import read_sealed, write_sealed
 from edgeemo.runtimes.trt_library import RTX, TENSORRT, TITLES, Library, load_library
-from edgeemo.runtimes.trt_progress import OnStep
-
-log = logging.getLogger(__name__)
-_SLOW = "minutes on a Jetson, seconds on a laptop; once"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,79 +137,3 @@ def source_for_gpu(
         facts.name if flavour == TENSORRT else "",
         options or BuildOptions(),
     )
-
-
-def open_plan(
-    flavour: str,
-    graph: GraphFile,
-    *,
-    engine: str,
-    variant: str,
-    build: bool,
-    options: BuildOptions | None = None,
-    cache: PlanCache | None = None,
-    on_step: OnStep | None = None,
-    stop: threading.Event | None = None,
-) -> TrtRunner:
-    """Returns an engine opened on TensorRT, warmed.
-
-    Args:
-        flavour: ``tensorrt`` or ``rtx``.
-        graph: of a bundle.
-        engine: its name.
-        variant: of the graph.
-        build: build the plan where there is none; False refuses instead.
-        options: workspace, accelerator, effort.
-        cache: where plans lie; None for the user's.
-        on_step: told how far a build is.
-        stop: cancels a build.
-
-    Raises:
-        MissingDependencyError: TensorRT, or what speaks to the driver, is not installed.
-        BackendError: no GPU, no plan, or one that cannot be built or opened; the message says why.
-    """
-    facts = gpu_facts()  # first: without a driver nobody waits for TensorRT to load
-    source = source_for_gpu(flavour, graph, facts, engine=engine, variant=variant, options=options)
-    cache = cache or PlanCache()
-    wanted = source.key()
-    opened, rejected = cache.find(wanted)
-    if opened is None:
-        if not build:
-            why = rejected or "none was built yet"
-            raise BackendError(
-                f"no plan of {engine} ({variant}) for {facts.name} ({facts.sm}): {why}. "
-                f"`edgeemo build BUNDLE --backend {flavour}` makes it"
-            )
-        log.warning(
-            "building the %s plan of %s (%s) for %s: %s%s",
-            TITLES[flavour],
-            engine,
-            variant,
-            facts.name,
-            _SLOW,
-            f" ({rejected})" if rejected else "",
-        )
-        timing = cache.folder / f"{flavour}-{source.library.version}-{facts.sm}.timing"
-
-        def make() -> tuple[bytes, float]:
-            built = source.build(timing=timing, on_step=on_step, stop=stop)
-            return built.plan, built.seconds
-
-        opened = cache.find_or_build(wanted, engine, make, stop=stop)
-    plan_name = (opened.path or cache.path_of(wanted, engine)).stem
-    place = cache.folder / f"{plan_name}.{sm_name(capability_name(facts.capability))}{KERNELS}"
-    known = b""
-    with suppress(BackendError):
-        known = bytes(read_sealed(place)[1])
-    runner = TrtRunner(source.library, opened.plan, engine=engine, variant=variant, kernels=known)
-    try:
-        for _ in range(3):  # kernels load, and the graph is recorded, before the first hop
-            runner.run(typical_feed(runner.inputs))
-        compiled = runner.compiled_kernels()
-    except BackendError:
-        runner.close()
-        raise
-    if compiled and compiled != known:
-        with suppress(OSError):  # costs only the next start's time
-            write_sealed(place, {"gpu": facts.name, "version": source.library.version}, compiled)
-    return runner

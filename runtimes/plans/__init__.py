@@ -1,0 +1,1 @@
+"""TensorRT plans: built from a bundle, kept by everything they depend on, opened again."""
