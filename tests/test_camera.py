@@ -14,7 +14,7 @@ import pytest
 from edgeemo.errors import InputError, SensorError
 from edgeemo.sensors import Camera, Chunk, Patience
 from edgeemo.sensors.listing.video_nodes import VideoNode, list_video_nodes
-from edgeemo.sensors.opencv import bgr_from_frame
+from edgeemo.sensors.opencv import bgr_from_frame, has_gstreamer
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV")
 
@@ -23,20 +23,36 @@ BLUE = (200, 60, 20)
 
 
 class StreamServer(ThreadingHTTPServer):
-    """Sends one blue picture again and again; `stalled` keeps connections open and silent."""
+    """Sends one picture again and again; `stalled` keeps connections open and silent, `junk` spoils it."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), StreamHandler)
-        _, coded = cv2.imencode(".jpg", np.full((48, 64, 3), BLUE, np.uint8))
-        self.jpeg = coded.tobytes()
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), StreamHandler)
         self.stalled = threading.Event()
         self.ended = threading.Event()
+        self.junk = threading.Event()
         self.watching = 0
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/camera.mjpg"
+        self.show(64, 48)
+        self.port = self.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/camera.mjpg"
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def show(self, width: int, height: int) -> None:
+        """Sends a blue picture of that size from now on."""
+        self.jpeg = cv2.imencode(".jpg", np.full((height, width, 3), BLUE, np.uint8))[1].tobytes()
+
+    def picture(self) -> bytes:
+        if not self.junk.is_set():
+            return self.jpeg
+        return np.random.default_rng(len(self.jpeg)).bytes(5000)
+
+    def die(self) -> None:
+        """Breaks every connection off and frees the port."""
+        self.ended.set()
+        self.shutdown()
+        self.server_close()
 
 
 class StreamHandler(BaseHTTPRequestHandler):
@@ -54,10 +70,9 @@ class StreamHandler(BaseHTTPRequestHandler):
                     self.wfile.write(b"")
                     if self.connection.recv(1) == b"":  # waits until the other side hangs up
                         return
-                self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: ")
-                self.wfile.write(
-                    str(len(self.server.jpeg)).encode() + b"\r\n\r\n" + self.server.jpeg + b"\r\n"
-                )
+                picture = self.server.picture()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                self.wfile.write(head.encode() + picture + b"\r\n")
         except OSError:
             pass  # the camera hung up
         finally:
@@ -71,9 +86,7 @@ class StreamHandler(BaseHTTPRequestHandler):
 def server() -> Iterator[StreamServer]:
     server = StreamServer()
     yield server
-    server.ended.set()
-    server.shutdown()
-    server.server_close()
+    server.die()
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -89,8 +102,12 @@ def gather(camera: Camera, chunks: list[Chunk]) -> list[Chunk]:
     return chunks
 
 
-def test_a_stream_that_stalls_is_lost_and_comes_back(server: StreamServer) -> None:
-    with Camera(server.url, patience=QUICK) as camera:
+ISOLATE = pytest.mark.parametrize("isolate", [True, False], ids=["process", "thread"])
+
+
+@ISOLATE
+def test_a_stream_that_stalls_is_lost_and_comes_back(server: StreamServer, isolate: bool) -> None:
+    with Camera(server.url, patience=QUICK, isolate=isolate) as camera:
         camera.start(time.monotonic)
         assert camera.status.state == "lost"
         chunks: list[Chunk] = []
@@ -116,8 +133,63 @@ def test_a_stream_that_stalls_is_lost_and_comes_back(server: StreamServer) -> No
     wait_for(lambda: server.watching == 0, "closing hangs up")
 
 
-def test_closing_while_the_stream_stalls_does_not_wait_for_it(server: StreamServer) -> None:
-    camera = Camera(server.url, patience=QUICK)
+def frames_like(camera: Camera, size: tuple[int, int]) -> Callable[[], bool]:
+    """Whether the newest frames are blue and of that (width, height), and the camera runs."""
+
+    def check() -> bool:
+        frames = [chunk.array for chunk in camera.poll()]
+        return bool(
+            frames
+            and camera.status.state == "running"
+            and frames[-1].shape == (size[1], size[0], 3)
+            and np.abs(frames[-1].mean(axis=(0, 1)) - BLUE).max() < 6
+        )
+
+    return check
+
+
+def test_a_server_that_dies_is_lost_and_found_when_it_comes_back(server: StreamServer) -> None:
+    with Camera(server.url, patience=QUICK) as camera:
+        camera.start(time.monotonic)
+        wait_for(frames_like(camera, (64, 48)), "frames arrive")
+        server.die()
+        wait_for(lambda: camera.status.state == "lost", "the death is noticed")
+        wait_for(lambda: "does not answer, or sends no video" in camera.status.why, "it is said")
+        again = StreamServer(server.port)
+        try:
+            wait_for(frames_like(camera, (64, 48)), "frames arrive again")
+            assert camera.status.reconnects >= 1
+        finally:
+            again.die()
+
+
+def test_junk_in_a_stream_is_not_shown_and_pictures_after_it_are(server: StreamServer) -> None:
+    with Camera(server.url, patience=QUICK) as camera:
+        camera.start(time.monotonic)
+        wait_for(frames_like(camera, (64, 48)), "frames arrive")
+        server.junk.set()
+        wait_for(lambda: camera.status.state == "lost", "junk is no picture")
+        camera.poll()
+        for _ in range(20):
+            for chunk in camera.poll(0.02):  # one that was under way
+                assert np.abs(chunk.array.mean(axis=(0, 1)) - BLUE).max() < 6
+        server.junk.clear()
+        wait_for(frames_like(camera, (64, 48)), "pictures again")
+
+
+def test_a_stream_that_changes_its_frame_size_goes_on_in_the_size_it_began_with(server: StreamServer) -> None:
+    with Camera(server.url, patience=QUICK) as camera:
+        camera.start(time.monotonic)
+        for size in ((64, 48), (160, 120), (32, 32), (640, 480)):
+            server.show(*size)
+            for _ in range(4):
+                wait_for(frames_like(camera, (64, 48)), f"frames of {size}")
+        assert (camera.status.reconnects, camera.status.drops) == (0, 0)
+
+
+@ISOLATE
+def test_closing_while_the_stream_stalls_does_not_wait_for_it(server: StreamServer, isolate: bool) -> None:
+    camera = Camera(server.url, patience=QUICK, isolate=isolate)
     camera.start(time.monotonic)
     wait_for(lambda: bool(camera.poll()), "frames arrive")
     server.stalled.set()
@@ -157,12 +229,28 @@ def test_frames_beyond_max_fps_are_skipped(server: StreamServer) -> None:
 
 
 def test_a_server_that_is_down_is_a_state(server: StreamServer) -> None:
-    server.shutdown()
-    server.server_close()
+    server.die()
     with Camera(server.url, patience=QUICK) as camera:
         camera.start(time.monotonic)
         wait_for(lambda: "does not answer, or sends no video" in camera.status.why, "the refusal is told")
         assert camera.status.state == "lost"
+
+
+def test_a_pipeline_without_gstreamer_is_refused_with_what_to_install() -> None:
+    if has_gstreamer(cv2):
+        pytest.skip("needs an OpenCV without GStreamer")
+    camera = Camera("nvarguscamerasrc ! nvvidconv ! appsink")
+    with pytest.raises(SensorError, match=r"no GStreamer, .* sudo apt-get install python3-opencv"):
+        camera.start(time.monotonic)
+    assert camera.is_pipeline
+    assert camera.status.state == "absent"
+
+
+def test_a_camera_that_may_come_later_is_waited_for() -> None:
+    with Camera("no/such/file", required=False) as camera:
+        camera.start(time.monotonic)
+        wait_for(lambda: camera.status.state == "absent", "the absence is told")
+        assert camera.status.why.startswith("there is no camera no/such/file; ")
 
 
 def test_passwords_in_addresses_are_not_shown() -> None:

@@ -238,6 +238,13 @@ def test_a_microphone_that_does_not_exist_is_refused_by_name(portaudio: None) ->
             Microphone(wanted).start(time.monotonic)
 
 
+def test_a_microphone_that_may_come_later_is_waited_for(portaudio: None) -> None:
+    with Microphone("no such microphone", required=False) as microphone:
+        microphone.start(time.monotonic)
+        wait_for(lambda: microphone.status.state == "absent", "the absence is told")
+        assert microphone.status.why.startswith("there is no microphone no such microphone; ")
+
+
 def test_without_any_microphone_the_default_one_is_absent(
     portaudio: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

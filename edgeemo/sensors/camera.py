@@ -38,7 +38,8 @@ class Camera(LiveSensor):
     """Frames from a camera, as uint8 BGR chunks stamped when they arrived.
 
     Devices, addresses and pipelines are read in a child process, because some drivers block for ever when
-    a camera is unplugged: the child is killed then, and another one tries again.
+    a camera is unplugged: the child is killed then, and another one tries again. A stream that changes the
+    size of its frames goes on in the size that it began with, because OpenCV scales them.
 
     Args:
         source: number, path such as ``/dev/v4l/by-id/...`` (which survives renumbering), part of a
@@ -52,6 +53,8 @@ class Camera(LiveSensor):
         patience: deadlines and back-off; None waits longer for URLs than for devices.
         isolate: True reads it in a child process, False in a thread; None in a child, but for files and
             where this Python cannot start one.
+        required: whether `start` refuses a camera asked for that does not exist; False waits for it to be
+            plugged in.
 
     Attributes:
         is_url: whether it is reached over a network.
@@ -72,6 +75,7 @@ class Camera(LiveSensor):
         policy: Policy = "drop-oldest",
         patience: Patience | None = None,
         isolate: bool | None = None,
+        required: bool = True,
     ) -> None:
         if max_fps is not None and not max_fps > 0:
             raise InputError(f"max_fps must be above 0 frames a second, got {max_fps}")
@@ -93,15 +97,16 @@ class Camera(LiveSensor):
         self._source = place
         self._size = size
         self._max_fps = max_fps
+        self._required = required
 
     @property
     def by_name(self) -> bool:
         """Whether only opening it can tell that it cannot be: pipelines without GStreamer."""
-        return self.is_pipeline
+        return self.is_pipeline and self._required
 
     def check_name(self) -> None:
         """Raises for a camera asked for by name that does not exist, or whose library is missing."""
-        if self._source is None:
+        if self._source is None or not self._required:
             return
         if importlib.util.find_spec("cv2") is None:
             raise MissingDependencyError("The camera", "OpenCV", INSTALL_CAMERA)

@@ -31,6 +31,8 @@ class Microphone(LiveSensor):
         patience: deadlines and back-off.
         isolate: True reads it in a child process, False in a thread; None in a child where this Python can
             start one.
+        required: whether `start` refuses a microphone asked for by name that does not exist; False waits
+            for it to be plugged in.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Microphone(LiveSensor):
         policy: Policy = "drop-oldest",
         patience: Patience | None = None,
         isolate: bool | None = None,
+        required: bool = True,
     ) -> None:
         super().__init__(
             AUDIO,
@@ -53,12 +56,13 @@ class Microphone(LiveSensor):
         )
         self._device = device
         self._rate_hz = rate_hz
+        self._required = required
         self._known_as: str | None = None
 
     @property
     def by_name(self) -> bool:
-        """Whether a particular microphone was asked for."""
-        return self._device is not None
+        """Whether a particular microphone was asked for and has to be there at the start."""
+        return self._device is not None and self._required
 
     def check_name(self) -> None:
         """Raises for a microphone asked for by name whose library is missing."""
