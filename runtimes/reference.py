@@ -10,6 +10,7 @@ from edgeemo.bundle import Bundle
 from edgeemo.errors import BackendError, BundleError
 from edgeemo.modality import subset_members
 from edgeemo.runtimes.base import Array, Runner
+from edgeemo.runtimes.choose import typical_feed
 
 STEM = "stem."
 MOST_RMS_ERROR = 0.2
@@ -40,7 +41,7 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"differs by {self.rms_error:.2%} (rms) from the bundle's answers on {self.windows} windows, "
+            f"differs by {self.rms_error:.2%} (rms) from the right answers on {self.windows} windows, "
             f"{self.changed} labels changed"
         )
 
@@ -58,15 +59,36 @@ def compare_with_reference(runner: Runner, bundle: Bundle, name: str) -> Agreeme
         BundleError: the bundle has no windows for this engine.
     """
     feeds, expected = _windows(bundle, name)
+    return _agreement(_answers(runner, name, feeds), expected.astype(np.float64), name)
+
+
+def compare_runners(runner: Runner, other: Runner, name: str) -> Agreement:
+    """Runs two runners on the same window of noise: for a bundle without reference windows.
+
+    Args:
+        runner: the one in question.
+        other: the one that is trusted.
+        name: a subset, or ``stem.<modality>``.
+
+    Raises:
+        BackendError: one fails, or gives numbers that are not finite.
+    """
+    feeds = [typical_feed(other.inputs)]
+    return _agreement(_answers(runner, name, feeds), _answers(other, name, feeds), name)
+
+
+def _answers(runner: Runner, name: str, feeds: list[dict[str, Array]]) -> Array:
     output = f"features.{name.removeprefix(STEM)}" if name.startswith(STEM) else "logits"
-    rows = [runner.run(feed)[output] for feed in feeds]
-    found = np.concatenate(rows).astype(np.float64)
+    found: Array = np.concatenate([runner.run(feed)[output] for feed in feeds]).astype(np.float64)
     if not np.isfinite(found).all():
         raise BackendError(f"{runner!r} gives numbers that are not finite")
-    expected = expected.astype(np.float64)
+    return found
+
+
+def _agreement(found: Array, expected: Array, name: str) -> Agreement:
     error = float(np.sqrt(np.mean((found - expected) ** 2)) / max(np.sqrt(np.mean(expected**2)), 1e-12))
     changed = 0 if name.startswith(STEM) else _changed_labels(found, expected)
-    return Agreement(error, changed, len(feeds))
+    return Agreement(error, changed, len(found))
 
 
 def _windows(bundle: Bundle, name: str) -> tuple[list[dict[str, Array]], Array]:
