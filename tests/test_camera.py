@@ -41,7 +41,7 @@ class StreamServer(ThreadingHTTPServer):
 
     def show(self, width: int, height: int) -> None:
         """Sends a blue picture of that size from now on."""
-        self.jpeg = cv2.imencode(".jpg", np.full((height, width, 3), BLUE, np.uint8))[1].tobytes()
+        self.jpeg = bytes(cv2.imencode(".jpg", np.full((height, width, 3), BLUE, np.uint8))[1])
 
     def picture(self) -> bytes:
         if not self.junk.is_set():

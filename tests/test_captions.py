@@ -6,7 +6,7 @@ import pytest
 
 from edgeemo.errors import InputError
 from edgeemo.sensors import Caption, parse_srt, read_srt
-from edgeemo.sensors.captions import chunks_from_captions
+from edgeemo.sensors.recordings.captions import chunks_from_captions
 
 GOOD = """1
 00:00:01,000 --> 00:00:02,500

@@ -2,13 +2,14 @@
 
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorState, SensorStatus
 from edgeemo.sensors.camera import Camera
-from edgeemo.sensors.captions import Caption, parse_srt, read_srt
 from edgeemo.sensors.drop import Drop, drop_chunks, find_drop, parse_drop
 from edgeemo.sensors.listing.devices import Device, DeviceGroup, list_devices
 from edgeemo.sensors.live import LiveSensor
 from edgeemo.sensors.media import MediaFile
 from edgeemo.sensors.microphone import Microphone
 from edgeemo.sensors.pattern import PatternCamera, PatternMicrophone
+from edgeemo.sensors.recordings.captions import Caption, parse_srt, read_srt
+from edgeemo.sensors.recordings.playing import MediaSensor, play
 from edgeemo.sensors.registry import RegisteredSensor, registered_sensors, sensor_from_spec
 from edgeemo.sensors.supervision import Patience
 from edgeemo.sensors.text import CallableText, StdinText, TextQueue
@@ -24,6 +25,7 @@ __all__ = [
     "Drop",
     "LiveSensor",
     "MediaFile",
+    "MediaSensor",
     "Microphone",
     "Patience",
     "PatternCamera",
@@ -39,6 +41,7 @@ __all__ = [
     "list_devices",
     "parse_drop",
     "parse_srt",
+    "play",
     "read_srt",
     "registered_sensors",
     "sensor_from_spec",

@@ -6,6 +6,7 @@ Nothing here waits or starts a thread: who polls the sensor supervises it, on th
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ class Patience:
 
     Attributes:
         deadline_s: without data for this long it is ``lost``; None for sources that are silent at will.
-        reopen_s: without data for this long the device is opened again.
-        open_s: how long opening may take up to the first data.
+        reopen_s: without data for this long the device is opened again; infinite for never.
+        open_s: how long opening may take up to the first data; infinite for as long as it takes.
         first_wait_s: pause before the first attempt to open it again; doubles with each one.
         most_wait_s: the longest pause.
         jitter: pauses vary by up to this share, so that many devices do not retry in step.
@@ -48,8 +49,8 @@ class Patience:
     def __post_init__(self) -> None:
         for name in ("reopen_s", "open_s", "first_wait_s", "most_wait_s", "jitter"):
             value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise InputError(f"{name} must be a finite number of at least 0, got {value}")
+            if not value >= 0 or (value == math.inf and not name.endswith("open_s")):
+                raise InputError(f"{name} must be a number of at least 0, got {value}")
         if self.jitter > 1:
             raise InputError(f"jitter is a share of the pause, at most 1, got {self.jitter}")
         if self.deadline_s is not None and not self.deadline_s > 0:

@@ -12,8 +12,8 @@ from typing import Any
 from edgeemo.errors import EdgeEmoError, MissingDependencyError
 from edgeemo.sensors.connections.python import child_command
 from edgeemo.sensors.listing.video_nodes import list_video_nodes
-from edgeemo.sensors.media import load_av
 from edgeemo.sensors.opencv import has_gstreamer, load_cv2
+from edgeemo.sensors.recordings.decoding import load_av
 from edgeemo.sensors.registry import RegisteredSensor, registered_sensors
 
 _ASK_S = 20.0
