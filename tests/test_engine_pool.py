@@ -334,7 +334,7 @@ def test_closing_while_an_engine_opens_leaves_nothing_open(
         opened.append(open_part(*args, **kwargs))  # type: ignore[arg-type]  # passed through
         return opened[-1]
 
-    monkeypatch.setattr("edgeemo.session.engines.pool.open_part", slowly)
+    monkeypatch.setattr("edgeemo.session.engines.opener.open_part", slowly)
     session = Session(bundle, engines=options(bundle, *SINGLES, "audio+video"))
     speaker = Speaker(session)
     speaker.read_until(lambda reading: reading.subset == "audio")

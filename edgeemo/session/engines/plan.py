@@ -33,11 +33,13 @@ class Plan:
         subset: whose engine answers; None where none can.
         wanted: the subset whose engine ought to be opened for the next hops; None where none is better.
         notes: live modality that is not used -> the sentence that says why.
+        inputs: for each modality of the subset its name and the engine's inputs for features and mask.
     """
 
     subset: str | None
     wanted: str | None
     notes: Mapping[str, str]
+    inputs: tuple[tuple[str, str, str], ...]
 
 
 def make_plan(
@@ -62,11 +64,11 @@ def make_plan(
     large = tuple(subset for subset in better if found[subset][0] is Warmth.TOO_LARGE)
     if serving is None and wanted is None and large:
         wanted = smallest(large)  # beyond the budget, but an engine is what a session is for
-    unused = [name for name in live if serving is None or name not in subset_members(serving)]
-    if not unused:
-        return Plan(serving, wanted, NO_NOTES)
-    note = _note(live, serving, wanted, found)
-    return Plan(serving, wanted, dict.fromkeys(unused, note))
+    members = subset_members(serving) if serving else ()
+    inputs = tuple((name, f"features.{name}", f"mask.{name}") for name in members)
+    unused = [name for name in live if name not in members]
+    notes = dict.fromkeys(unused, _note(live, serving, wanted, found)) if unused else NO_NOTES
+    return Plan(serving, wanted, notes, inputs)
 
 
 def _note(

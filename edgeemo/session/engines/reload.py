@@ -10,9 +10,10 @@ from pathlib import Path
 
 from edgeemo.bundle import Bundle, Manifest
 from edgeemo.errors import ReloadError, SessionClosedError
+from edgeemo.session.engines.announce import Tell
 from edgeemo.session.engines.attempt import sentence_of, warm
 from edgeemo.session.engines.options import EngineOptions
-from edgeemo.session.engines.pool import EnginePool, Tell
+from edgeemo.session.engines.pool import EnginePool
 from edgeemo.session.engines.preload import open_snapshot
 from edgeemo.session.engines.snapshot import Snapshot, open_newest
 from edgeemo.session.events import EventKind

@@ -30,6 +30,8 @@ class Roster:
 
     def __init__(self, snapshot: Snapshot, options: EngineOptions) -> None:
         self.snapshot, self.options = snapshot, options
+        self.at_s = 0.0
+        """Session time of the newest hop."""
         self.aside = Aside()
         self._footprints = Footprints()
         self._given: WeakKeyDictionary[Runner, int] = WeakKeyDictionary()  # bytes, where its giver knows
@@ -40,27 +42,27 @@ class Roster:
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._plans_until_s = float("inf")
 
-    def plan(self, live: tuple[str, ...], *, at_s: float) -> Plan:
+    def plan(self, live: tuple[str, ...]) -> Plan:
         """Returns what to do for the live modalities; the same until something changes."""
-        if at_s >= self._plans_until_s:
+        if self.at_s >= self._plans_until_s:
             self._plans.clear()
         found = self._plans.get(live)
         if found is None:
             found = make_plan(
                 live,
                 self.snapshot.subsets,
-                lambda subset: self.look(subset, at_s=at_s),
+                self.look,
                 lambda subsets: min(subsets, key=self._likely_size),
             )
             self._plans[live] = found
-            self._plans_until_s = self.aside.next_try_s(at_s)
+            self._plans_until_s = self.aside.next_try_s(self.at_s)
         return found
 
-    def look(self, name: str, *, at_s: float) -> tuple[Warmth, str]:
+    def look(self, name: str) -> tuple[Warmth, str]:
         """Tells how a stem or engine is, and why."""
         if self.snapshot.runner(name) is not None:
             return Warmth.WARM, ""
-        if self.next_place(name, at_s=at_s) is None:
+        if self.next_place(name) is None:
             return Warmth.ASIDE, self.aside.why(name)
         if self.options.memory_budget_mb is not None and not name.startswith(STEM):
             needed = self._likely_size(name) + sum(map(self.size, self.snapshot.stems.values()))
@@ -69,13 +71,13 @@ class Roster:
                 return Warmth.TOO_LARGE, f"with the stems it takes {needed / 1e6:.1f} of {budget:g} MB"
         return Warmth.COLD, ""
 
-    def next_place(self, name: str, *, at_s: float) -> Place | None:
+    def next_place(self, name: str) -> Place | None:
         """Returns as what a stem or engine is opened next; None where all that it can be has failed."""
         files = self.snapshot.files(name)
         places = fallbacks(files, variant=self.options.variant, backend=self.options.backend)
         if not self.aside.of(name) and self.options.variant == AUTO:
             return BY_OPTIONS
-        return next(iter(self.aside.usable(name, places, at_s=at_s)), None)
+        return next(iter(self.aside.usable(name, places, at_s=self.at_s)), None)
 
     def answered(self, subset: str) -> None:
         """Takes note of who has answered; the least recent goes first."""
@@ -92,9 +94,9 @@ class Roster:
         """Forgets what was planned, after something that plans depend on has changed."""
         self._plans.clear()
 
-    def fail(self, name: str, runner: Runner, why: str, *, at_s: float) -> None:
+    def fail(self, name: str, runner: Runner, why: str) -> None:
         """Sets a runner aside; what stands by serves in its place, if anything does."""
-        self.aside.add(name, (runner.backend, runner.variant), why, at_s=at_s)
+        self.aside.add(name, (runner.backend, runner.variant), why, at_s=self.at_s)
         self.change(self.snapshot.having(name, _without(self.snapshot.of(name), runner)))
 
     def install(self, name: str, runner: Runner, *, memory_bytes: int = 0) -> None:

@@ -31,6 +31,11 @@ class PartStats:
     standby: tuple[str, ...]
     set_aside: dict[str, str]
 
+    def __str__(self) -> str:
+        if self.backend is None:
+            return f"{self.state}{': ' if self.why else ''}{self.why}"
+        return f"{self.backend}, {self.why or self.variant}"
+
 
 @dataclass(frozen=True)
 class PoolStats:
@@ -57,9 +62,9 @@ class PoolStats:
     swap_ms: float | None = None
 
 
-def part_stats(roster: Roster, name: str, *, opening: bool, at_s: float) -> PartStats:
-    """Returns how one stem or engine is at a session time."""
-    warmth, why = roster.look(name, at_s=at_s)
+def part_stats(roster: Roster, name: str, *, opening: bool) -> PartStats:
+    """Returns how one stem or engine is."""
+    warmth, why = roster.look(name)
     runners = roster.snapshot.of(name)
     serving = runners[0] if runners else None
     if serving is not None:

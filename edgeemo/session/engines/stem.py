@@ -1,17 +1,22 @@
-"""The stem of a modality as its stream sees it: always there, whichever runner serves."""
+"""The stems of a session as its streams see them: always there, whichever runners serve."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from edgeemo.runtimes.base import Array, Runner
+from edgeemo.session.engines.announce import Tell, tell_failures
+from edgeemo.session.engines.attempt import attempt, not_finite
+from edgeemo.session.engines.opener import Opener
+from edgeemo.session.engines.roster import Roster
+from edgeemo.session.engines.snapshot import STEM
 
 
 class PooledStem(Runner):
     """Runs on whatever serves as the stem of a modality now; closing it does nothing.
-
-    Where no runner can answer, the features are zeros and the pool says that the modality is broken, which
-    empties its window before anything is recognised from it: a stream need not know.
 
     Args:
         first: the runner that serves at first.
@@ -37,3 +42,66 @@ class PooledStem(Runner):
 
     def _close(self) -> None:
         """The runners belong to the pool."""
+
+
+class Stems:
+    """Runs the stems; where one fails and nothing stands by, its modality is broken until another is open.
+
+    A stream need not know: it is given zeros, and as the modality is broken its window is emptied before
+    anything is recognised from it.
+
+    Args:
+        roster: who serves; touched under the lock alone.
+        opener: opens others.
+        lock: held by a hop while it runs.
+        tell: takes events.
+    """
+
+    def __init__(self, roster: Roster, opener: Opener, *, lock: threading.RLock, tell: Tell) -> None:
+        self._roster, self._opener, self._lock, self._tell = roster, opener, lock, tell
+        self._broken: dict[str, str] = {}  # modality -> why its features were zeros
+
+    def stem(self, modality: str) -> Runner:
+        """Returns the stem of a modality for its stream."""
+        first = self._roster.snapshot.stems[modality]
+        return PooledStem(first, lambda feed: self._run(modality, feed))
+
+    def trouble(self, modality: str) -> str:
+        """Says why nothing since the last call can be recognised from a modality; empty where it can."""
+        with self._lock:
+            if modality in self._roster.snapshot.stems:
+                return self._broken.pop(modality, "") if self._broken else ""
+            name = STEM + modality
+            why = self._roster.aside.why(name)
+            if self._roster.next_place(name) is None:
+                return f"its stem was set aside ({why})"
+            self._opener.request(name)
+            return f"its stem failed ({why}); another is being opened"
+
+    def _run(self, modality: str, feed: Mapping[str, Array]) -> dict[str, Array]:
+        name = STEM + modality
+        with self._lock:
+            failed: list[tuple[Runner, str]] = []
+            while (runner := self._roster.snapshot.stems.get(modality)) is not None:
+                outputs, why = attempt(runner, feed)
+                if not why:
+                    if failed:
+                        tell_failures(self._tell, failed, runner)
+                    return outputs
+                if wrong := not_finite(feed):  # not the stem's fault, and any other would fail on it too
+                    self._broken[modality] = f"its front-end failed: {wrong}"
+                    return self._zeros(modality, feed)
+                failed.append((runner, why))
+                self._roster.fail(name, runner, why)
+                self._opener.tally.set_aside += 1
+                self._opener.retire([runner])
+                self._opener.request(name)
+            self._broken[modality] = f"its stem failed ({self._roster.aside.why(name)})"
+            tell_failures(self._tell, failed, None)
+            return self._zeros(modality, feed)
+
+    def _zeros(self, modality: str, feed: Mapping[str, Array]) -> dict[str, Array]:
+        spec = self._roster.snapshot.manifest.modality(modality)
+        batch = len(next(iter(feed.values())))
+        shape = (batch, spec.stem.features_per_block, spec.feature_width)
+        return {f"features.{modality}": np.zeros(shape, np.float32)}
