@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := dev
 
-.PHONY: demo bundle test check fix bench clean
+.PHONY: demo bundle test check fix bench faults soak clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,13 @@ fix: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# Every fault of every sensor, alone and two at once; hours of a session: both fail where it breaks a promise.
+faults: $(READY)
+	$(BIN)/python -m benchmarks.faults
+
+soak: $(READY)
+	$(BIN)/python -m benchmarks.soak
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

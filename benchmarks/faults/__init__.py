@@ -17,7 +17,7 @@ again within the longest pause of the back-off, the fill, the hold and one hop.
 | repeats | the driver hands out the same quarter of a second over and over: out within 1.5 s (poor), filled anew | the same frame over and over: out within `video_frozen_s` and one picture (poor) | the same words again and again are no fault: people repeat themselves. Stays in |
 | zeros | exact zeros: out within `quiet_after_s` and one block (quiet) | black frames: out with the next picture (poor) | empty lines hold no words: out when the last words are too old |
 | noise burst | white noise 10 dB above the voice: out within 1.5 s (poor), filled anew | random pixels hold no face: out within `quiet_after_s` and one picture (quiet or poor) | junk words cannot be told from a language that the model does not know. Stays in |
-| wrong rate | half the samples that the rate promises: out within 2.5 s (lost), filled anew | one picture a second instead of ten: out within 2.5 s (lost), filled anew | ten lines at once: only the last words count. Stays in |
+| wrong rate | half the samples that the rate promises: out within 2.5 s (lost), filled anew | one picture a second instead of ten: out within 2.5 s (lost) | ten lines at once: only the last words count. Stays in |
 | comes back | unplugged, then plugged in again: out within 0.1 s, then filled anew | as audio | as unplugged, until new words come |
 | flaps every 200 ms | gone for 200 ms, there for 200 ms, shorter than the hold: out all the time, filled anew | as audio | words that come through count until they are too old |
 | slow consumer | the application takes 1.2 s for each reading and the queue is shorter than that: sound with holes, out | only the newest picture is kept: stays in | stays in |

@@ -23,6 +23,7 @@ STEP_S = {AUDIO: 0.04, VIDEO: 0.1, TEXT: 1.7}
 LINES_AT_ONCE = 10
 _ROOM = {AUDIO: 64, VIDEO: 32, TEXT: 16}
 _LITTLE_ROOM = {AUDIO: 8, VIDEO: 1, TEXT: 1}  # less than what comes while the application is slow
+_ELSEWHERE = 40  # chunks, frames or lines further on in the recording
 _STUCK_S = 0.25  # length of the sound that a stuck driver hands out over and over
 _NOISE_DB = 10.0  # above the voice
 _JUNK = ("xq", "brzt", "oom", "ffp", "zzkl", "wvv", "tch", "grmbl")
@@ -62,6 +63,7 @@ class ScriptedSensor(LiveSensor):
         note: takes a note of everything that is handed over.
         seed: of the noise.
         has_little_room: whether the sensor keeps less than comes while the application is slow.
+        elsewhere_until_s: until then another part of the recording is played.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class ScriptedSensor(LiveSensor):
         note: Callable[[Delivery], object],
         seed: int,
         has_little_room: bool = False,
+        elsewhere_until_s: float = 0.0,
     ) -> None:
         room = _LITTLE_ROOM if has_little_room else _ROOM
         deadline_s = None if modality == TEXT else DEADLINE_S
@@ -85,7 +88,9 @@ class ScriptedSensor(LiveSensor):
             connection="inline",
             seed=seed,
         )
-        self._player = Player(modality, recording, script=script, seed=seed)
+        self._player = Player(
+            modality, recording, script=script, seed=seed, elsewhere_until_s=elsewhere_until_s
+        )
         self._note = note
 
     def open_device(self, clock: Clock) -> ScriptedDevice | Gone:
@@ -101,7 +106,10 @@ class Player:
         modality: see `ScriptedSensor`; so are the others.
     """
 
-    def __init__(self, modality: str, recording: Recording, *, script: Script, seed: int) -> None:
+    def __init__(
+        self, modality: str, recording: Recording, *, script: Script, seed: int, elsewhere_until_s: float
+    ) -> None:
+        self._elsewhere_until_s = elsewhere_until_s
         self.modality, self.step_s = modality, STEP_S[modality]
         self._recording, self._script = recording, script
         self._random = np.random.default_rng(seed)
@@ -135,6 +143,7 @@ class Player:
         kind = fault.kind if fault else None
         stuck_at = math.ceil(fault.start_s / self.step_s) if fault else 0
         stamp_s = number * self.step_s + (JUMP_S if kind is Kind.CLOCK_JUMP else 0.0)
+        number += _ELSEWHERE if self.due_s(number) < self._elsewhere_until_s else 0
         if self.modality == AUDIO:
             return Chunk(AUDIO, stamp_s, self._sound(number, kind, stuck_at), self._recording.rate_hz)
         if self.modality == VIDEO:

@@ -81,4 +81,5 @@ def _sensor(modality: str, scenario: Scenario, recording: Recording, log: list[D
         note=log.append,
         seed=scenario.seed,
         has_little_room=fault is not None and fault.kind is Kind.SLOW_CONSUMER,
+        elsewhere_until_s=scenario.elsewhere_until_s if fault else 0.0,
     )

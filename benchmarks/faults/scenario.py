@@ -14,6 +14,8 @@ from edgeemo.modality import AUDIO, TEXT, VIDEO
 MODALITIES = (AUDIO, VIDEO, TEXT)
 ON_S = 4.0  # every modality is live by then, unless its device was absent
 LASTS_S = 5.0
+SHORT_S = 1.5  # less than a window holds
+_BEGINS_S = (0.05, 0.35)  # after a hop
 AFTER_S = 6.0  # for coming back, and to be seen steady afterwards
 FLAP_S = 0.2
 JUMP_S = 3.0
@@ -54,10 +56,17 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One run: its faults, at most one a modality, and what seeds whatever is random in it."""
+    """One run.
+
+    Attributes:
+        faults: at most one a modality.
+        seed: of whatever is random in it.
+        elsewhere_until_s: until then, devices with a fault play another part of the recording.
+    """
 
     faults: tuple[Fault, ...]
     seed: int
+    elsewhere_until_s: float = 0.0
 
     def __str__(self) -> str:
         return " and ".join(map(str, self.faults)) or "nothing fails"
@@ -78,12 +87,16 @@ class Scenario:
 
 
 def make_scenario(*faults: tuple[str, Kind], seed: int) -> Scenario:
-    """Returns a run of these faults; where in a hop each begins and ends comes from the seed."""
+    """Returns a run of these faults; where in a hop each begins and ends comes from the seed.
+
+    All begin late enough in a hop that an error must be seen at its end, and a deadline must not yet.
+    """
     random = np.random.default_rng([seed, *(_number(modality, kind) for modality, kind in faults)])
     made = []
     for modality, kind in faults:
-        begin_s = 0.0 if kind is Kind.ABSENT else ON_S + float(random.uniform(0.0, 0.5))
-        end_s = ON_S + LASTS_S + float(random.uniform(0.0, 0.5))
+        begin_s = 0.0 if kind is Kind.ABSENT else ON_S + float(random.uniform(*_BEGINS_S))
+        lasts_s = SHORT_S if kind is Kind.COMES_BACK else LASTS_S
+        end_s = ON_S + lasts_s + float(random.uniform(0.0, 0.5))
         made.append(Fault(modality, kind, begin_s, float("inf") if kind is Kind.UNPLUGGED else end_s))
     return Scenario(tuple(made), seed)
 

@@ -64,7 +64,14 @@ def effects(modality: str, settings: Settings) -> Mapping[Kind, Effect]:
             DEADLINE_S + STEP_S[modality], "lost", "quiet", empties=True, returns_s=LONGEST_PAUSE_S
         ),
         Kind.FLAPS: _out(_ERROR_S + FLAP_S, "", "lost absent quiet", empties=True, returns_s=LONGEST_PAUSE_S),
-        Kind.WRONG_RATE: _out(_RATE_S + DEADLINE_S, "lost", "quiet", empties=True, returns_s=_RATE_S),
+        Kind.WRONG_RATE: _out(
+            # Few pictures are true pictures; sound with samples missing is no sound.
+            _RATE_S + DEADLINE_S,
+            "lost",
+            "quiet",
+            empties=modality == AUDIO,
+            returns_s=_RATE_S,
+        ),
         Kind.CLOCK_JUMP: Effect(None, returns_s=DEADLINE_S),
     }
     if modality == AUDIO:
@@ -143,11 +150,13 @@ def _device_line(
     What was delivered only tells how soon a window can be full at the earliest.
     """
     fill_s = settings.audio_min_fill_s if modality == AUDIO else settings.video_min_fill_s
-    least_s = fill_s - _LEAD_S if modality == AUDIO else STEP_S[VIDEO]  # two pictures of two slots will do
+    # Two pictures may fill a window, where they lie in two slots.
+    least_s = fill_s - _LEAD_S if modality == AUDIO else max(STEP_S[VIDEO], settings.hold_s)
+    length_s = STEP_S[AUDIO] if modality == AUDIO else 0.0
     joins_s = fill_s + _BLOCK_S[modality] + _BEHIND_S[modality] + _FIND_S[modality] + settings.hold_s + hop_s
 
     def filled_s(from_s: float) -> float:
-        begun = [piece.captured_s - STEP_S[modality] for piece in pieces if piece.handed_s >= from_s]
+        begun = [piece.captured_s - length_s for piece in pieces if piece.handed_s >= from_s]
         return max(from_s, (begun[0] if begun else from_s) + least_s)
 
     marks = [(0.0, Truth.OUT), (filled_s(0.0), Truth.EITHER), (joins_s, Truth.IN)]
