@@ -100,13 +100,9 @@ class Yunet:
         """A detector that has answered once: OpenCV reads many files that it cannot run."""
         cv2 = self._cv2
         try:
-            # From memory: OpenCV cannot open a path with letters beyond ASCII everywhere.
-            model = np.frombuffer(path.read_bytes(), np.uint8)
-            detector = cv2.FaceDetectorYN.create(
-                "onnx", model, np.zeros(0, np.uint8), _PROBE[::-1], _SCORE, _OVERLAP, _MOST
-            )
+            detector = cv2.FaceDetectorYN.create(str(path), "", _PROBE[::-1], _SCORE, _OVERLAP, _MOST)
             detector.detect(np.zeros((*_PROBE, 3), np.uint8))
-        except (OSError, cv2.error) as error:
+        except cv2.error as error:
             reason = " ".join(str(error).split())
             raise InputError(
                 f"the face model {path} cannot be used: {reason[:300]}; "

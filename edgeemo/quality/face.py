@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from edgeemo.features.face import FaceBox, FaceSpec
 
-_BLACK, _WHITE = 5, 250  # grey levels at and beyond which a pixel holds no detail
+_WHITE = 250  # grey level from which on a pixel holds no detail
+_COARSE = 16  # pixels on a side that blur is measured at
+_LEAST_VARIANCE = 0.01  # a flat picture is smooth
 _NOSE_OUT = 0.5  # the nose's tip lies this many eye distances in front of the eyes and mouth
 
 
@@ -21,15 +23,18 @@ class FaceQuality:
     Attributes:
         side_px: side of its box in pixels of the frame.
         outside: part of the crop that lies beyond the frame, 0 to 1.
-        detail: variance of the second differences over the variance of the crop, along rows or columns,
-            whichever is less: near 0 for a face that is blurred or moves, 6 for white noise.
+        detail: how much a few pixels' distance changes, at a third of the crop's scale: variance of the
+            second differences over that of the levels, along rows or columns, whichever is less. Near 0
+            for a face that is out of focus or moves, 6 for white noise.
+        noise: the same at the crop's own scale, where a face has little and noise has most.
         contrast: standard deviation of the crop, grey levels.
-        burnt: part of the crop's pixels that are black or white beyond any detail, 0 to 1.
+        burnt: part of the crop's pixels that are white beyond any detail, 0 to 1.
     """
 
     side_px: float
     outside: float
     detail: float
+    noise: float
     contrast: float
     burnt: float
 
@@ -55,7 +60,8 @@ def face_quality(
     Blur is measured where the network looks: on the crop, at its fixed scale, so that a far face and a
     near one are judged alike (variance of the Laplacian, J. Pech-Pacheco et al., ICPR 2000, here of its
     two halves apart, since a movement blurs in one direction; over the variance of the levels, so that
-    light and contrast do not count).
+    light and contrast do not count). Of 48, 24, 16, 12 and 8 pixels, 16 told best which blurred faces
+    are read wrongly.
 
     Args:
         crop: (S, S) grey levels that `crop_face` cut.
@@ -65,9 +71,6 @@ def face_quality(
     """
     spec = spec or FaceSpec()
     levels = crop.astype(np.float32)
-    variance = float(levels.var())
-    across_rows = levels[:, :-2] + levels[:, 2:] - 2 * levels[:, 1:-1]
-    down_columns = levels[:-2] + levels[2:] - 2 * levels[1:-1]
     side = box.size * spec.crop_scale
     left = box.left + (box.size - side) / 2
     top = box.top + (box.size - side) / 2 + spec.crop_offset * box.size
@@ -76,10 +79,28 @@ def face_quality(
     return FaceQuality(
         side_px=box.size,
         outside=1 - across * down,
-        detail=min(float(across_rows.var()), float(down_columns.var())) / max(variance, 0.01),
-        contrast=math.sqrt(variance),
-        burnt=float(np.mean((crop <= _BLACK) | (crop >= _WHITE))),
+        detail=_roughness(_shrunk(levels)),
+        noise=_roughness(levels),
+        contrast=float(levels.std()),
+        burnt=float(np.mean(crop >= _WHITE)),
     )
+
+
+def _shrunk(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of each block of pixels of a square picture, 16 or a few more blocks on a side."""
+    size = len(levels)
+    block = max(1, size // _COARSE)
+    whole = levels[: size // block * block, : size // block * block]
+    shrunk: NDArray[np.float32] = whole.reshape(len(whole) // block, block, -1, block).mean(axis=(1, 3))
+    return shrunk
+
+
+def _roughness(levels: NDArray[np.float32]) -> float:
+    """Variance of the second differences over that of the levels, in the smoother direction."""
+    along_rows = levels[:, :-2] + levels[:, 2:] - 2 * levels[:, 1:-1]
+    along_columns = levels[:-2] + levels[2:] - 2 * levels[1:-1]
+    least = min(float(along_rows.var()), float(along_columns.var()))
+    return least / max(float(levels.var()), _LEAST_VARIANCE)
 
 
 def turn_from_landmarks(landmarks: NDArray[np.floating]) -> FaceTurn:

@@ -1,4 +1,4 @@
-"""How usable a camera's picture is as a whole: black, white, without contrast, the same for ever."""
+"""How usable a camera's picture is as a whole: its light, its contrast, whether it ever changes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ class PictureQuality:
 
     Attributes:
         brightness: mean level, 0 to 255.
+        contrast: standard deviation of the levels.
         unchanged_s: for how long exactly this picture has come, seconds.
     """
 
     brightness: float
+    contrast: float
     unchanged_s: float
 
 
@@ -51,4 +53,4 @@ class PictureMeter:
             self._signature, self._changed_s = signature, time_s
         if sample.ndim == 3:
             sample = sample[..., :3]  # an alpha channel is no light
-        return PictureQuality(float(sample.mean()), time_s - self._changed_s)
+        return PictureQuality(float(sample.mean()), float(sample.std()), time_s - self._changed_s)

@@ -17,6 +17,7 @@ from edgeemo.errors import SubsetError
 from edgeemo.modality import subset_members
 from edgeemo.session.engines.pool import Answer, EnginePool
 from edgeemo.session.engines.snapshot import Snapshot
+from edgeemo.session.faces import FaceReading, read_faces
 from edgeemo.session.judge import Judge
 from edgeemo.session.over_time import OverTime
 from edgeemo.session.reading import NO_SIGNAL, Reading
@@ -24,9 +25,12 @@ from edgeemo.session.settings import Settings
 from edgeemo.session.states import Outage, State, Status
 from edgeemo.session.streams.base import Stream
 from edgeemo.session.streams.open import open_stream
+from edgeemo.session.streams.video import VideoStream
 from edgeemo.session.transitions import Tell
+from edgeemo.windows import Float32
 
 _KEPT_LATENCIES = 1000
+_NOBODY_SEEN = (State.ABSENT, State.LOST, State.MUTED)
 _NO_OUTAGES: Mapping[str, Outage] = {}
 
 
@@ -128,6 +132,8 @@ class Core:
         spec = None if answer.subset is None else self.snapshot.manifest.subsets[answer.subset]
         reading = self._momentary(answer, at_s, states)
         reading = self._over_time.update(reading, hop_s=self.hop_s, spec=spec)
+        if faces := self._faces(at_s, states):
+            reading = replace(reading, faces=faces)
         self.swaps += answer.subset != self._subset and self.hops > 0
         self._subset = answer.subset
         self.hops += 1
@@ -142,6 +148,19 @@ class Core:
         if stream.unavailable:
             outage = Outage(State.ABSENT, stream.unavailable)
         return judge.judge(at_s, outage, broken=self.pool.stem_trouble(name))
+
+    def _faces(self, at_s: float, states: Mapping[str, Status]) -> tuple[FaceReading, ...]:
+        """Returns a reading of each face by itself, where the stream follows more than one."""
+        video = self.streams.get("video")
+        if not isinstance(video, VideoStream) or states["video"].state in _NOBODY_SEEN:
+            return ()
+        manifest = self.snapshot.manifest
+
+        def recognize(features: Float32, mask: Float32) -> NDArray[Any] | None:
+            answer = self.pool.recognize(("video",), lambda name: (features, mask), at_s=at_s)
+            return None if answer.subset is None else np.asarray(answer.outputs["logits"][0])
+
+        return read_faces(video.faces(at_s), recognize, manifest.subsets.get("video"), manifest.labels)
 
     def _momentary(self, answer: Answer, at_s: float, states: Mapping[str, Status]) -> Reading:
         """Returns the reading of this hop alone."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeemo.session.agreement import CLEAR_CONTRADICTION
+from edgeemo.session.faces import FaceReading
 from edgeemo.session.states import Status
 
 NO_SIGNAL = "no signal"
@@ -39,6 +40,8 @@ class Reading:
         engine: name and variant of the engine that ran, such as ``"audio+video.int8"``; None without.
         backend: the backend that really computed; None without a signal.
         states: the state of every modality, with a sentence and since when.
+        faces: every face in view by itself, the one that the reading is of first; empty without a
+            `face_model` in the settings.
     """
 
     time_s: float
@@ -58,6 +61,7 @@ class Reading:
     age_s: float | None = None
     engine: str | None = None
     backend: str | None = None
+    faces: tuple[FaceReading, ...] = ()
 
     @property
     def has_signal(self) -> bool:
@@ -88,6 +92,7 @@ class Reading:
             "age_s": _rounded(self.age_s),
             "engine": self.engine,
             "backend": self.backend,
+            "faces": [face.to_json() for face in self.faces],
             "states": {
                 modality: {"state": str(status.state), "why": status.why, "since_s": _rounded(status.since_s)}
                 for modality, status in self.states.items()

@@ -31,20 +31,22 @@ class Settings:
             RAVDESS's training clips, the quietest of the corpora, reach -47.7 dBFS.
         audio_clipped: part of the samples at full scale above which sound is not trusted.
         quiet_after_s: how long no sound or no face must be seen before the modality is quiet.
-        video_dark_level: mean brightness (0 to 255) below which a frame counts as black.
+        video_dark_level: mean brightness (0 to 255) below which a frame without a face counts as black.
         video_frozen_s: how long the same frame may repeat before it is not trusted.
-        video_white_level: mean brightness above which a frame counts as white.
+        video_white_level: mean brightness above which a frame without a face counts as white.
         face_policy: whose face the reading is of where there are several, ``"largest"`` or
             ``"nearest_to_centre"``.
         face_model: path of a YuNet model, which finds every face and how it is turned; None for the
             detector that ships with edgeemo. It belongs to the machine, so no manifest can set it.
         max_faces: most faces that are read in a frame; it bounds the cost.
-        face_min_side_px: side below which a face is too small.
+        face_min_side_px: side below which a face is too small. This and the thresholds of faces below are
+            where a spoiled face of FER+ val began to do more harm than good beside voice and words
+            (`edgeemo.training.live.picture_gates`); `benchmarks/gating` shows what they change.
         face_max_outside: part of the face beyond the edge of the frame above which it is cut off.
         face_min_contrast: standard deviation of the face's grey levels below which it is too dark or flat.
-        face_max_burnt: part of the face that is black or white beyond detail above which it is not read.
-        face_min_detail: variance of its Laplacian over that of its levels below which a face is blurred.
-        face_max_detail: the same, above which there is more noise than face.
+        face_max_burnt: part of the face that is white beyond detail above which it is overexposed.
+        face_min_detail: `FaceQuality.detail` below which a face is blurred.
+        face_max_noise: `FaceQuality.noise` above which there is more noise than face.
         face_max_yaw_deg: how far a face may be turned to the side; needs `face_model`.
         face_max_roll_deg: how far a head may be tilted; needs `face_model`.
         text_ttl_s: how long words count after they were said.
@@ -71,14 +73,14 @@ class Settings:
     face_policy: str = "largest"
     face_model: str | None = None
     max_faces: int = 4
-    face_min_side_px: float = 24.0
-    face_max_outside: float = 0.25
-    face_min_contrast: float = 1.0
-    face_max_burnt: float = 0.8
-    face_min_detail: float = 0.01
-    face_max_detail: float = 10.0
-    face_max_yaw_deg: float = 40.0
-    face_max_roll_deg: float = 30.0
+    face_min_side_px: float = 5.43
+    face_max_outside: float = 0.702
+    face_min_contrast: float = 0.637
+    face_max_burnt: float = 0.925
+    face_min_detail: float = 0.0199
+    face_max_noise: float = 2.98
+    face_max_yaw_deg: float = 82.5
+    face_max_roll_deg: float = 82.5
     text_ttl_s: float = 10.0
     emotion_margin: float = 0.1
     mood_tau_s: float = 20.0

@@ -54,7 +54,7 @@ class FaceGate:
             ),
             (
                 found.burnt > limits.face_max_burnt,
-                f"the face is over- or underexposed ({found.burnt:.0%} of it without any detail)",
+                f"the face is overexposed ({found.burnt:.0%} of it is white)",
             ),
             (
                 found.contrast < limits.face_min_contrast,
@@ -66,8 +66,8 @@ class FaceGate:
                 f"the face is blurred (detail {found.detail:.3f}, needs {limits.face_min_detail:.3f})",
             ),
             (
-                found.detail > limits.face_max_detail,
-                f"the face is noisy (detail {found.detail:.2f}, at most {limits.face_max_detail:.2f})",
+                found.noise > limits.face_max_noise,
+                f"the face is lost in noise ({found.noise:.2f}, at most {limits.face_max_noise:.2f})",
             ),
         )
         return next((why for wrong, why in flaws if wrong), "")

@@ -42,6 +42,7 @@ class _Look:
     time_s: float
     slot: int
     trouble: str  # why the picture as a whole cannot be used
+    light: str  # why there is no face in it, where it is too dark or too bright to tell
     faces: tuple[_Face, ...]
     main: int | None  # track
 
@@ -84,6 +85,7 @@ class VideoStream(Stream):
         spec: the modality as the manifest has it.
         stem: the stem's runner; its owner closes it.
         settings: how long a face may be away, whose face counts, what cannot be trusted.
+        source: where faces come from; None for what the settings say.
 
     Raises:
         InputError: the face model cannot be used, or there is no such policy.
@@ -92,7 +94,9 @@ class VideoStream(Stream):
 
     modality = "video"
 
-    def __init__(self, spec: ModalitySpec, stem: Runner, settings: Settings) -> None:
+    def __init__(
+        self, spec: ModalitySpec, stem: Runner, settings: Settings, *, source: FaceSource | None = None
+    ) -> None:
         self._front_end = FaceSpec.from_json(spec.front_end)
         self._spec, self._stem, self._settings = spec, stem, settings
         self._input, self._output = f"input.{spec.name}", f"features.{spec.name}"
@@ -102,7 +106,7 @@ class VideoStream(Stream):
         self._windows: dict[int, FeatureWindow] = {}
         # A detector that was asked for by name fails now; the other one waits for the first frame, so
         # that a session without frames needs no OpenCV.
-        self._source: FaceSource | None = None if settings.face_model is None else self._open_source()
+        self._source = self._open_source() if source is None and settings.face_model is not None else source
         self.reset()
 
     @property
@@ -143,12 +147,14 @@ class VideoStream(Stream):
         if self._looks and slot <= self._looks[-1].slot:
             self.newest_s = time_s
             return
-        trouble = self._trouble(self._meter.measure(frame, time_s))
+        picture = self._meter.measure(frame, time_s)
+        trouble = self._trouble(picture)
         found = [] if trouble else source.find(frame, time_s)
         faces = tuple(self._look_at(frame, face) for face in self._kept(found))
+        light = "" if found else self._light(picture)
         main = self._main(source, found, faces, frame.shape, time_s)
         self.newest_s = time_s
-        self._looks.append(_Look(time_s, slot, trouble, faces, main))
+        self._looks.append(_Look(time_s, slot, trouble, light, faces, main))
         # An application that pushes and seldom reads must not make the buffers grow.
         oldest = slot - self._spec.window.length
         if self._looks[0].slot <= oldest:
@@ -178,7 +184,9 @@ class VideoStream(Stream):
         recent = [face for _, face in self._recent(newest.main, at_s)]
         if any(face.crop is not None for face in recent):
             return USABLE
-        return Usability(State.POOR, recent[0].why) if recent else Usability(State.QUIET, "no face in view")
+        if recent or newest.light:
+            return Usability(State.POOR, recent[0].why if recent else newest.light)
+        return Usability(State.QUIET, "no face in view")
 
     def fill(self, at_s: float) -> tuple[float, float]:
         """Returns for how many seconds of the window there is a face and how many are needed."""
@@ -238,12 +246,18 @@ class VideoStream(Stream):
     def _trouble(self, picture: PictureQuality) -> str:
         """Why the picture as a whole cannot be used; faces are not even looked for then."""
         limits = self._settings
-        if picture.brightness < limits.video_dark_level:
-            return f"the picture is black (mean brightness {picture.brightness:.0f} of 255)"
-        if picture.brightness > limits.video_white_level:
-            return f"the picture is white (mean brightness {picture.brightness:.0f} of 255)"
+        if picture.contrast < limits.face_min_contrast:
+            return self._light(picture) or f"the picture is blank (contrast {picture.contrast:.1f})"
         if picture.unchanged_s > limits.video_frozen_s:
             return f"the same frame for {picture.unchanged_s:.1f} s: the camera hangs"
+        return ""
+
+    def _light(self, picture: PictureQuality) -> str:
+        """What keeps anybody from being seen in a picture, empty where it is lit."""
+        if picture.brightness < self._settings.video_dark_level:
+            return f"the picture is black (mean brightness {picture.brightness:.0f} of 255)"
+        if picture.brightness > self._settings.video_white_level:
+            return f"the picture is white (mean brightness {picture.brightness:.0f} of 255)"
         return ""
 
     def _kept(self, found: list[FoundFace]) -> list[FoundFace]:
