@@ -27,8 +27,11 @@ def valence_arousal(probabilities: Mapping[str, float]) -> tuple[float, float] |
     Args:
         probabilities: label -> probability, summing to 1.
     """
-    if not set(probabilities) <= set(COORDINATES):
-        return None
-    valence = sum(p * COORDINATES[label][0] for label, p in probabilities.items())
-    arousal = sum(p * COORDINATES[label][1] for label, p in probabilities.items())
+    valence = arousal = 0.0
+    for label, p in probabilities.items():
+        place = COORDINATES.get(label)
+        if place is None:
+            return None
+        valence += p * place[0]
+        arousal += p * place[1]
     return valence, arousal

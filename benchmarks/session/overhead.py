@@ -21,7 +21,7 @@ _WARM_UP = 12
 
 
 class BareCalls:
-    """Adds up the time inside ``InferenceSession.run`` while it is entered."""
+    """Adds up the processor time inside ``InferenceSession.run`` while it is entered."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -33,11 +33,11 @@ class BareCalls:
         original = self._run
 
         def timed(*args: Any, **options: Any) -> Any:
-            begun = time.perf_counter()
+            begun = time.thread_time()
             try:
                 return original(*args, **options)
             finally:
-                self.seconds += time.perf_counter() - begun
+                self.seconds += time.thread_time() - begun
                 self.calls += 1
 
         self._owner.run = timed
@@ -78,7 +78,8 @@ def measure(bundle: Bundle, *, variant: str, hops: int) -> tuple[dict[str, Any],
     ]
     note = (
         f"`Session.read` against the time inside `onnxruntime.InferenceSession.run` of the same reading, "
-        f"{hops} hops whose subset is {complete}, {variant}; medians, microseconds. What is pushed has gone "
+        f"{hops} hops whose subset is {complete}, {variant}; medians of the thread's processor time, "
+        "microseconds, so that other work on the machine does not count. What is pushed has gone "
         "through its front-end before. The rest is windows, states, choice of the subset, probabilities, "
         "emotion, mood, agreement and the reading itself. Aim: the larger of 5 % and 50 us."
     )
@@ -89,7 +90,7 @@ def measure(bundle: Bundle, *, variant: str, hops: int) -> tuple[dict[str, Any],
 def _hops(
     bundle: Bundle, options: EngineOptions, complete: str, hops: int
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Returns seconds of the reading and inside onnxruntime, first with stems, then asked again."""
+    """Returns processor seconds of the reading and inside onnxruntime, first with stems, then asked again."""
     found: tuple[list[float], ...] = ([], [], [], [])
     scene = read_scene()
     pushed = dict.fromkeys(bundle.manifest.order, 0)
@@ -99,9 +100,9 @@ def _hops(
             hop += 1
             push_until(session, scene, pushed, hop * hop_s)
             for first in (0, 2):
-                inside_s, begun = calls.seconds, time.perf_counter()
+                inside_s, begun = calls.seconds, time.thread_time()
                 reading = session.read(at_s=hop * hop_s)
-                spent_s = time.perf_counter() - begun
+                spent_s = time.thread_time() - begun
                 if reading.subset == complete and hop > _WARM_UP:
                     found[first].append(spent_s)
                     found[first + 1].append(calls.seconds - inside_s)

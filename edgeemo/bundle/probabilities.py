@@ -22,8 +22,10 @@ def probabilities_from_logits(logits: NDArray[Any], spec: SubsetSpec) -> NDArray
         spec: temperature and prior of the subset whose engine gave them.
     """
     scores = logits.astype(np.float64) / spec.temperature + _log_prior(tuple(spec.prior))
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    powers = np.exp(scores, out=scores)
+    powers /= np.add.reduce(powers, axis=-1, keepdims=True)
+    return np.asarray(powers)
 
 
 @lru_cache(maxsize=256)
