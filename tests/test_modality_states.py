@@ -191,6 +191,8 @@ def test_what_cannot_be_computed_is_lost_whatever_the_sensor_says() -> None:
     status = judge.judge(1.5, running(trouble_s=None), broken="its stem failed")
     assert (status.state, status.why) == (State.LOST, "its stem failed")
     assert stream.forgotten == 1
+    judge.judge(1.75, None, broken="its stem failed")
+    assert stream.forgotten == 2
     judge.muted = True
     assert judge.judge(2.0, None, broken="its stem failed").state is State.MUTED
 

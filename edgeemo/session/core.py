@@ -124,7 +124,7 @@ class Core:
             outages: what sensors say themselves of not giving data, now or since the last reading.
         """
         begun = time.perf_counter()
-        states = {name: self._judged(name, at_s, outages.get(name)) for name in self.streams}
+        states = self._states(at_s, outages)
         live = tuple(name for name, status in states.items() if status.state is State.LIVE)
         answer = self.pool.recognize(live, lambda name: self.streams[name].window(at_s), at_s=at_s)
         for name, why in answer.notes.items():
@@ -140,14 +140,19 @@ class Core:
         self.latencies_ms.append((time.perf_counter() - begun) * 1e3)
         return reading
 
-    def _judged(self, name: str, at_s: float, outage: Outage | None) -> Status:
-        """Returns the state of a modality, once its stem has seen what came until `at_s`."""
-        stream, judge = self.streams[name], self._judges[name]
-        if not judge.muted:
-            stream.advance(at_s)
-        if stream.unavailable:
-            outage = Outage(State.ABSENT, stream.unavailable)
-        return judge.judge(at_s, outage, broken=self.pool.stem_trouble(name))
+    def _states(self, at_s: float, outages: Mapping[str, Outage]) -> dict[str, Status]:
+        """Returns the state of every modality, once its stem has seen what came until `at_s`."""
+        for name, stream in self.streams.items():
+            if not self._judges[name].muted:
+                stream.advance(at_s)
+        troubles = self.pool.stem_troubles()
+        states = {}
+        for name, stream in self.streams.items():
+            outage = outages.get(name)
+            if stream.unavailable:
+                outage = Outage(State.ABSENT, stream.unavailable)
+            states[name] = self._judges[name].judge(at_s, outage, broken=troubles.get(name, ""))
+        return states
 
     def _faces(self, at_s: float, states: Mapping[str, Status]) -> tuple[FaceReading, ...]:
         """Returns a reading of each face by itself, where the stream follows more than one."""

@@ -52,9 +52,11 @@ class Judge:
         missed = self._missed(at_s, outage)
         state, why = self._state(at_s, outage, missed, broken)
         changed = state is not self.status.state
-        if missed or (changed and state in _EMPTIES):
+        # What comes while it is poor or broken, or came before a gap, never counts.
+        if missed or broken or state is State.POOR or (changed and state in _EMPTIES):
             self._stream.forget()
-        self.status = Status(state, why, at_s if changed else self.status.since_s)
+        if changed or why != self.status.why:
+            self.status = Status(state, why, at_s if changed else self.status.since_s)
         self._judged_s = at_s
         self._ran = outage is None or outage.state is State.LIVE
         self._suspect_poor(at_s)

@@ -85,9 +85,12 @@ class EnginePool:
         """Returns the stem of a modality for its stream: whichever runner serves at the time of a call."""
         return self._stems.stem(modality)
 
-    def stem_trouble(self, modality: str) -> str:
-        """Says why nothing since the last hop can be recognised from a modality; empty where it can."""
-        return self._stems.trouble(modality)
+    def stem_troubles(self) -> Mapping[str, str]:
+        """Returns the modalities from which nothing since the last call can be recognised, and why.
+
+        Call it in each hop once all streams have been advanced.
+        """
+        return self._stems.troubles()
 
     def recognize(self, live: tuple[str, ...], window: Window, *, at_s: float) -> Answer:
         """Returns the answer of the best engine that is open for the live modalities.

@@ -14,6 +14,8 @@ from edgeemo.session.engines.opener import Opener
 from edgeemo.session.engines.roster import Roster
 from edgeemo.session.engines.snapshot import STEM
 
+_NO_TROUBLES: Mapping[str, str] = {}
+
 
 class PooledStem(Runner):
     """Runs on whatever serves as the stem of a modality now; closing it does nothing.
@@ -59,6 +61,7 @@ class Stems:
 
     def __init__(self, roster: Roster, opener: Opener, *, lock: threading.RLock, tell: Tell) -> None:
         self._roster, self._opener, self._lock, self._tell = roster, opener, lock, tell
+        self._modalities = tuple(roster.snapshot.stems)
         self._broken: dict[str, str] = {}  # modality -> why its features were zeros
 
     def stem(self, modality: str) -> Runner:
@@ -66,17 +69,25 @@ class Stems:
         first = self._roster.snapshot.stems[modality]
         return PooledStem(first, lambda feed: self._run(modality, feed))
 
-    def trouble(self, modality: str) -> str:
-        """Says why nothing since the last call can be recognised from a modality; empty where it can."""
+    def troubles(self) -> Mapping[str, str]:
+        """Returns the modalities from which nothing since the last call can be recognised, and why."""
+        there = self._roster.snapshot.stems
+        if not self._broken and len(there) == len(self._modalities):
+            return _NO_TROUBLES
         with self._lock:
-            if modality in self._roster.snapshot.stems:
-                return self._broken.pop(modality, "") if self._broken else ""
-            name = STEM + modality
-            why = self._roster.aside.why(name)
-            if self._roster.next_place(name) is None:
-                return f"its stem was set aside ({why})"
-            self._opener.request(name)
-            return f"its stem failed ({why}); another is being opened"
+            found, self._broken = self._broken, {}
+            for modality in self._modalities:
+                if modality not in there:
+                    found[modality] = self._missing(STEM + modality)
+            return found
+
+    def _missing(self, name: str) -> str:
+        """Has a stem opened that is not, if that is possible, and says what is the matter."""
+        why = self._roster.aside.why(name)
+        if self._roster.next_place(name) is None:
+            return f"its stem was set aside ({why})"
+        self._opener.request(name)
+        return f"its stem failed ({why}); another is being opened"
 
     def _run(self, modality: str, feed: Mapping[str, Array]) -> dict[str, Array]:
         name = STEM + modality
