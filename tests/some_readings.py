@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from edgeemo.records import RecordHeader
 from edgeemo.session import Reading, State, Status
+from edgeemo.session.faces import FaceReading
 
 LABELS = ("neutral", "happy", "angry")
 HEADER = RecordHeader("tiny", LABELS, ("audio", "video"), hop_s=0.5, started_at_ms=1_700_000_000_000)
 LOST = Status(State.LOST, 'no data for 0.6 s <& "quoted">\x07 ü', 0.25)
 LIVE = Status(State.LIVE, "", 0.0)
+
+FACE = FaceReading(
+    7, (0.25, 0.125, 0.5, 0.5), True, "happy", 0.9, {"neutral": 0.05, "happy": 0.9, "angry": 0.05}, 0.1
+)
+AWAY = FaceReading(9, (0.75, 0.125, 0.25, 0.25), False, turned_away=True, why="it is turned away")
 
 
 def shares(label: str, p: float = 0.8) -> dict[str, float]:
@@ -40,6 +46,7 @@ def some_reading(number: int) -> Reading:
         age_s=0.033333,
         engine="audio+video.int8" if both else "video.int8",
         backend="cpu",
+        faces=(FACE, AWAY) if both else (),
     )
 
 

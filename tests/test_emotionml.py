@@ -98,7 +98,7 @@ def confidences(emotion: ElementTree.Element) -> dict[str | None, float]:
 
 def test_a_reading_with_its_modalities() -> None:
     root = checked(emotionml_from_reading(some_reading(0), HEADER))
-    together, voice, face = root.findall(f"{NS}emotion")
+    together, voice, face, one = root.findall(f"{NS}emotion")
     assert confidences(together) == pytest.approx(shares("happy"))
     assert together.get("expressed-through") == "voice face"
     assert (together.get("start"), together.get("end")) == ("1700000000000", "1700000000500")
@@ -110,6 +110,10 @@ def test_a_reading_with_its_modalities() -> None:
     assert confidences(voice) == pytest.approx(shares("angry"))
     assert face.get("expressed-through") == "face"
     assert confidences(face) == pytest.approx(shares("happy"))
+    track = one.find(f"{NS}info/{{urn:edgeemo:reading:1}}face")
+    assert track is not None
+    assert (track.get("track-id"), track.get("box")) == ("7", "0.25 0.125 0.5 0.5")
+    assert confidences(one)["happy"] == pytest.approx(0.9)
     info = together.find(f"{NS}info/{{urn:edgeemo:reading:1}}reading")
     assert info is not None
     assert (info.get("subset"), info.get("contradiction")) == ("audio+video", "0.81")
@@ -128,7 +132,7 @@ def test_no_signal_alone_is_a_document_without_emotion() -> None:
 
 def test_a_recording_has_a_time_of_its_own() -> None:
     root = checked(emotionml_from_readings(some_readings(3), replace(HEADER, started_at_ms=None)))
-    second = root.findall(f"{NS}emotion")[3]
+    second = root.findall(f"{NS}emotion")[4]
     assert (second.get("offset-to-start"), second.get("duration")) == ("500", "500")
     assert second.get("start") is None
 

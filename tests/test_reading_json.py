@@ -12,6 +12,7 @@ from some_readings import some_reading, some_readings
 
 from edgeemo.errors import InputError
 from edgeemo.session import Reading, State, Status
+from edgeemo.session.faces import FaceReading
 from edgeemo.session.reading_json import reading_from_json
 
 numbers = st.floats(-1e6, 1e6)
@@ -36,6 +37,19 @@ anything = st.builds(
     age_s=st.none() | numbers,
     engine=st.none() | words,
     backend=st.none() | words,
+    faces=st.lists(
+        st.builds(
+            FaceReading,
+            track_id=st.integers(0, 99),
+            box=st.tuples(*[st.floats(-1, 2)] * 4),
+            main=st.booleans(),
+            label=st.none() | words,
+            probabilities=tables,
+            age_s=st.none() | numbers,
+            why=words,
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 
 
@@ -66,6 +80,9 @@ def test_records_of_other_versions_are_read() -> None:
         ({"probabilities": [0.5, 0.5]}, "probabilities .* an object"),
         ({"evidence": {"audio": {"happy": None}}}, r"evidence\.audio\.happy"),
         ({"states": {"audio": {"state": "asleep"}}}, r"states\.audio\.state .* one of absent, lost, muted"),
+        ({"faces": {}}, "faces .* a list"),
+        ({"faces": [{"track_id": 1}]}, r"faces\.0 .* a face \(KeyError\('box'\)\)"),
+        ({"faces": [3]}, r"faces\.0 .* an object"),
         ({"states": {"audio": "live"}}, r"states\.audio .* an object"),
     ],
 )

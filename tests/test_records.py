@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -253,6 +255,39 @@ def test_closing_twice_is_fine_and_writing_afterwards_is_not(tmp_path: Path) -> 
     assert threading.active_count() == before
     with pytest.raises(RecordError, match="is closed"):
         recorder.write(some_reading(0))
+
+
+def test_a_thread_forces_lines_to_the_disk_and_its_trouble_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = threading.Event()
+    fails = threading.Event()
+    fsync = os.fsync
+
+    def spy(file: int) -> None:
+        synced.set()
+        if fails.is_set():
+            fails.clear()
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(file)
+
+    monkeypatch.setattr("os.fsync", spy)
+    recorder = JsonlRecorder(tmp_path / "a.jsonl", HEADER, sync_every_s=0.01)
+    synced.clear()
+    recorder.write(some_reading(0))
+    assert synced.wait(60), "nobody called write again, and yet the line was forced to the disk"
+    fails.set()
+    recorder.write(some_reading(1))
+    deadline = time.monotonic() + 60
+    while fails.is_set() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    while recorder._unsynced is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(RecordError, match="Input/output error"):
+        recorder.write(some_reading(2))
+    recorder.write(some_reading(3))
+    recorder.close()
+    assert len(read_records(tmp_path / "a.jsonl")) == recorder.written == 3
 
 
 def test_parquet_comes_and_goes_as_other_kinds(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from edgeemo.records import SUFFIXES, Recorder, open_recorder
 from edgeemo.records.header import header_from_manifest
 from edgeemo.session import Reading, Session
 
+_MANY = 10_000  # readings from which on finishing a file takes seconds
+
 
 def add_record_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--record --append``."""
@@ -40,6 +42,9 @@ def recorder_for(args: argparse.Namespace, session: Session) -> Iterator[Recorde
     try:
         yield recorder
     finally:  # Ctrl-C is how most sessions end
+        session.close()  # no camera stays on while a file is finished
+        if recorder.written >= _MANY and recorder.path.suffix != ".jsonl":
+            print(f"edgeemo run: making {recorder.path} ...", file=sys.stderr)
         recorder.close()
         lost = f", {recorder.lost} could not be kept" if recorder.lost else ""
         print(f"edgeemo run: {recorder.written} readings in {recorder.path}{lost}", file=sys.stderr)

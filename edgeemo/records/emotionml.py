@@ -10,6 +10,8 @@ valence, arousal            ``dimension`` elements of a vocabulary defined in th
 modalities used             ``expressed-through``: voice, face, text
 modality_probabilities      where there are two or more: one ``emotion`` each, of the same time, so
                             that a smile with an angry voice is two emotions that differ
+faces                       one ``emotion`` for each that could be read, with its track and place in
+                            ``info``
 time                        ``start`` and ``end`` in milliseconds since 1970 where the record knows
                             when it began, else ``offset-to-start`` and ``duration`` from its start;
                             a reading stands for the hop that ends at its time
@@ -135,6 +137,12 @@ def _emotions(reading: Mapping[str, Any], header: RecordHeader, names: Mapping[s
         for modality, says in own.items():
             first = f"<emotion {when} expressed-through={_through([modality])}>"
             lines += [first, *_categories(says, names), "</emotion>"]
+    for face in reading.get("faces", ()):
+        if face["probabilities"]:
+            box = " ".join(map(str, face["box"]))
+            said = f'<face xmlns="{OWN_NAMESPACE}" track-id="{face["track_id"]}" box="{box}"/>'
+            first = f'<emotion {when} expressed-through="face">'
+            lines += [first, f"<info>{said}</info>", *_categories(face["probabilities"], names), "</emotion>"]
     return "\n".join(lines) + "\n"
 
 

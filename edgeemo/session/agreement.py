@@ -2,7 +2,7 @@
 
 Measured on voices, faces and sentences of matched and of mismatched labels (``benchmarks/agreement``): the
 evidence that a multimodal engine gives anyway tells the two apart as well as the single-modality engines
-do, within 0.013 of area under the ROC curve, without running two or three more engines a hop.
+do, within 0.01 of area under the ROC curve, without running two or three more engines a hop.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ subset *                 string, the modalities used, such as "audio+video"
 age_s *                  number or null, age of the oldest of the newest data of each modality used
 engine, backend *        string, what answered
 states                   modality -> {"state": string, "why": string, "since_s": number}
+faces *                  list of what `FaceReading.to_json` gives for each face in view
 ======================== ==================================================================================
 
 Later versions may add keys; those that are not known here are left alone by `reading_from_json`.
@@ -31,6 +32,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeemo.errors import InputError
+from edgeemo.session.faces import FaceReading, face_from_json
 from edgeemo.session.reading import Reading
 from edgeemo.session.states import State, Status
 
@@ -94,6 +96,18 @@ def _status(key: str, value: Any) -> Status:
     )
 
 
+def _faces(key: str, value: Any) -> tuple[FaceReading, ...]:
+    if not isinstance(value, list):
+        raise _wrong(key, value, "a list")
+    faces = []
+    for number, face in enumerate(value):
+        try:
+            faces.append(face_from_json(_object(f"{key}.{number}", face)))
+        except (KeyError, TypeError, ValueError) as reason:
+            raise _wrong(f"{key}.{number}", face, f"a face ({reason!r})") from None
+    return tuple(faces)
+
+
 def _object(key: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise _wrong(key, value, "an object")
@@ -122,4 +136,5 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "engine": _text,
     "backend": _text,
     "states": _states,
+    "faces": _faces,
 }
