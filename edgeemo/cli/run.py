@@ -8,21 +8,19 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from edgeemo.cli.live_sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
 from edgeemo.cli.main import FAILED, USAGE
 from edgeemo.cli.options import add_engine_options, drop, engine_options, seconds
 from edgeemo.cli.recording import add_record_options, recorded, recorder_for
 from edgeemo.cli.timeline import print_readings
-from edgeemo.sensors import Camera, MediaFile, Microphone, Sensor, StdinText
+from edgeemo.sensors import MediaFile
 from edgeemo.session import EventKind, Reading, Session
 
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
     parser = subparsers.add_parser("run", help="readings from live sensors or from a recording")
-    parser.add_argument("--mic", help="number or part of the name; none switches it off")
-    parser.add_argument("--camera", help="number, path or URL; none switches it off")
-    parser.add_argument("--text", choices=("stdin", "none"), help="where words come from (default none)")
-    parser.add_argument("--media", metavar="FILE", help="replay a recording instead of live sensors")
+    add_sensor_options(parser)
     parser.add_argument(
         "--drop",
         action="append",
@@ -43,22 +41,26 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints readings until the recording ends, ``--seconds`` are over, or Ctrl-C."""
-    if args.drop and not args.media:
-        return _usage("--drop rehearses failures of a recording; give one with --media")
-    if args.media and (args.mic or args.camera or args.text):
-        return _usage("--media replays a recording; leave --mic, --camera and --text away with it")
-    media = MediaFile(args.media) if args.media else None
-    sensors = [] if media else _sensors(args)
+    misuse = misuse_of_sensor_options(args)
+    if misuse:
+        return _usage(misuse)
     if args.append and not args.record:
         return _usage("--append goes on with a record; name it with --record FILE")
+    media = MediaFile(args.media) if args.media else None
+    sensors = sensors_from_options(args, media)
     if media is None and not sensors:
         return _usage("every sensor is switched off; give --mic, --camera, --text or --media")
     with Session(
-        args.bundle, media=media, sensors=sensors, drops=args.drop, engines=engine_options(args)
+        args.bundle,
+        media=None if sensors else media,
+        sensors=sensors,
+        drops=args.drop,
+        engines=engine_options(args),
     ) as session:
         if args.watch:
             session.watch()
-        hops = None if args.seconds is None else int(args.seconds / session.manifest.hop_s)
+        lasts_s = media.duration_s if media and sensors and args.seconds is None else args.seconds
+        hops = None if lasts_s is None else int(lasts_s / session.manifest.hop_s)
         readings = _with_events(itertools.islice(session, hops), session)
         with recorder_for(args, session) as recorder:
             print_readings(recorded(readings, recorder), as_json=args.json)
@@ -81,20 +83,3 @@ def _with_events(readings: Iterable[Reading], session: Session) -> Iterator[Read
 def _usage(message: str) -> int:
     print(f"edgeemo run: {message}", file=sys.stderr)
     return USAGE
-
-
-def _sensors(args: argparse.Namespace) -> list[Sensor]:
-    sensors: list[Sensor] = []
-    if args.mic != "none":
-        sensors.append(Microphone(_number_or_name(args.mic)))
-    if args.camera != "none":
-        sensors.append(Camera(_number_or_name(args.camera)))
-    if args.text == "stdin":
-        sensors.append(StdinText())
-    return sensors
-
-
-def _number_or_name(text: str | None) -> int | str | None:
-    if text is None or text == "default":
-        return None
-    return int(text) if text.isdigit() else text

@@ -43,18 +43,25 @@ class RegisteredSensor:
     problem: str = ""
 
 
-def microphone_from_spec(argument: str | None) -> Sensor:
-    """Returns the microphone meant: number, part of a name, ``pattern``, or None for the default."""
+def microphone_from_spec(argument: str | None, *, required: bool = True) -> Sensor:
+    """Returns the microphone meant: number, part of a name, ``pattern``, or None for the default.
+
+    Where it is not ``required``, one that does not exist is waited for.
+    """
     if argument == "pattern":
         return PatternMicrophone()
-    return Microphone(int(argument) if argument and argument.isdigit() else argument or None)
+    device = int(argument) if argument and argument.isdigit() else argument or None
+    return Microphone(device, required=required)
 
 
-def camera_from_spec(argument: str | None) -> Sensor:
-    """Returns the camera meant: number, path, URL, pipeline, ``pattern``, or None for the first."""
+def camera_from_spec(argument: str | None, *, required: bool = True) -> Sensor:
+    """Returns the camera meant: number, path, URL, pipeline, ``pattern``, or None for the first.
+
+    Where it is not ``required``, one that does not exist is waited for.
+    """
     if argument == "pattern":
         return PatternCamera()
-    return Camera(argument or None)
+    return Camera(argument or None, required=required)
 
 
 def _stdin_from_spec(argument: str | None) -> Sensor:

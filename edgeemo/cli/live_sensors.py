@@ -1,0 +1,73 @@
+"""The options that say which sensors `edgeemo run` listens to, and the sensors that they mean."""
+
+from __future__ import annotations
+
+import argparse
+
+from edgeemo.modality import AUDIO, VIDEO
+from edgeemo.sensors import MediaFile, Sensor, StdinText, play, sensor_from_spec
+from edgeemo.sensors.registry import camera_from_spec, microphone_from_spec
+
+
+def add_sensor_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say where data comes from."""
+    parser.add_argument("--mic", help="number, part of the name, or pattern; none switches it off")
+    parser.add_argument(
+        "--camera", help="number, path, URL, GStreamer pipeline, or pattern; none switches it off"
+    )
+    parser.add_argument("--text", choices=("stdin", "none"), help="where words come from (default none)")
+    parser.add_argument(
+        "--sensor",
+        action="append",
+        default=[],
+        metavar="NAME[:ARGUMENT]",
+        help="a sensor that an installed package registers, see `edgeemo devices`; it takes the place of the "
+        "default microphone or camera; repeatable",
+    )
+    parser.add_argument(
+        "--wait-for-sensors",
+        action="store_true",
+        help="start although a microphone or camera asked for is not there yet; it comes in when it is",
+    )
+    parser.add_argument("--media", metavar="FILE", help="replay a recording instead of live sensors")
+    parser.add_argument(
+        "--pace",
+        choices=("fast", "real"),
+        default="fast",
+        help="replay it as fast as possible, or at its own pace as live sensors would (default fast)",
+    )
+
+
+def misuse_of_sensor_options(args: argparse.Namespace) -> str:
+    """Returns what is wrong with the combination of options, in one sentence; empty if nothing is."""
+    if args.drop and not (args.media and args.pace == "fast"):
+        return "--drop rehearses failures of a recording; give one with --media, at the fast pace"
+    if args.media and (args.mic or args.camera or args.text or args.sensor):
+        return "--media replays a recording; leave --mic, --camera, --text and --sensor away with it"
+    if args.pace == "real" and not args.media:
+        return "--pace is that of a recording; give one with --media"
+    return ""
+
+
+def sensors_from_options(args: argparse.Namespace, media: MediaFile | None) -> list[Sensor]:
+    """Returns the sensors asked for; a recording at its own pace is some, at the fast pace none.
+
+    Raises:
+        SensorError: a registered sensor that does not exist, or cannot be made.
+    """
+    if media is not None:
+        return list(play(media)) if args.pace == "real" else []
+    sensors = [sensor_from_spec(spec) for spec in args.sensor]
+    taken = {sensor.modality for sensor in sensors}
+    required = not args.wait_for_sensors
+    if args.mic != "none" and (args.mic or AUDIO not in taken):
+        sensors.append(microphone_from_spec(_device(args.mic), required=required))
+    if args.camera != "none" and (args.camera or VIDEO not in taken):
+        sensors.append(camera_from_spec(_device(args.camera), required=required))
+    if args.text == "stdin":
+        sensors.append(StdinText())
+    return sensors
+
+
+def _device(text: str | None) -> str | None:
+    return None if text == "default" else text
