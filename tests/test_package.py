@@ -24,6 +24,7 @@ HEAVY = {
     "sounddevice",
     "tensorrt",
     "pycuda",
+    "pyarrow",
     "rich",
 }
 
@@ -44,7 +45,7 @@ def test_importing_the_package_loads_no_more_than_the_standard_library() -> None
     "statement",
     [
         "import edgeemo; edgeemo.Session, edgeemo.Microphone, edgeemo.Camera, edgeemo.MediaFile",
-        "import edgeemo.runtimes, edgeemo.export, edgeemo.evaluation",
+        "import edgeemo.runtimes, edgeemo.export, edgeemo.evaluation, edgeemo.records",
     ],
 )
 def test_heavy_packages_load_when_they_are_first_used(statement: str) -> None:

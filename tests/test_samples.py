@@ -60,6 +60,16 @@ def test_exporting(tmp_path: Path) -> None:
     assert re.search(r"^audio\+text +int8 +[\d.]+ kB$", output, re.MULTILINE)
 
 
+def test_recording_readings(tmp_path: Path) -> None:
+    record, converted = tmp_path / "readings.jsonl", tmp_path / "readings.xml"
+    output = run_sample("record_readings.py", str(RECORDING), str(record), str(converted))
+    assert "28 readings in " in output
+    assert re.search(r"^\d+ of them with a signal$", output, re.MULTILINE)
+    assert re.search(r"^[\d.]+ s  subset_changed: \S+ serves", output, re.MULTILINE)
+    assert len(record.read_text().splitlines()) == 29
+    assert converted.read_text().startswith("<?xml")
+
+
 def test_a_new_adapter_for_a_running_session(tmp_path: Path) -> None:
     checkpoint = PROJECT / "samples" / "checkpoints" / "live"
     export_bundle(checkpoint, tmp_path / "bundle", subsets=["text"], variants=["int8"])

@@ -5,7 +5,7 @@ write sound, pictures or words; an application that wants those has to keep them
 """
 
 from edgeemo.records.emotionml import emotionml_from_reading, emotionml_from_readings
-from edgeemo.records.header import RecordHeader
+from edgeemo.records.header import RecordHeader, header_from_manifest
 from edgeemo.records.open import SUFFIXES, convert_record, open_recorder
 from edgeemo.records.read import RecordedSession, read_records, read_sessions
 from edgeemo.records.recorder import Recorder
@@ -18,6 +18,7 @@ __all__ = [
     "convert_record",
     "emotionml_from_reading",
     "emotionml_from_readings",
+    "header_from_manifest",
     "open_recorder",
     "read_records",
     "read_sessions",
