@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     )
     from edgeemo.sensors import Camera, MediaFile, Microphone, TextQueue
     from edgeemo.sensors.drop import Drop
-    from edgeemo.session import NO_SIGNAL, EngineOptions, Event, EventKind, Reading, Session, Settings, State
+    from edgeemo.session import (
+        NO_SIGNAL,
+        EngineOptions,
+        Event,
+        EventKind,
+        FaceReading,
+        Reading,
+        Session,
+        SessionStats,
+        Settings,
+        State,
+    )
 
 _HOMES = {
     "BackendError": "edgeemo.errors",
@@ -37,22 +48,24 @@ _HOMES = {
     "EngineOptions": "edgeemo.session",
     "Event": "edgeemo.session",
     "EventKind": "edgeemo.session",
+    "FaceReading": "edgeemo.session",
     "InputError": "edgeemo.errors",
     "MediaFile": "edgeemo.sensors",
     "Microphone": "edgeemo.sensors",
     "MissingDependencyError": "edgeemo.errors",
     "NO_SIGNAL": "edgeemo.session",
     "NoticeError": "edgeemo.errors",
-    "VirtualClock": "edgeemo.clock",
     "Reading": "edgeemo.session",
     "ReloadError": "edgeemo.errors",
     "SensorError": "edgeemo.errors",
     "Session": "edgeemo.session",
     "SessionClosedError": "edgeemo.errors",
+    "SessionStats": "edgeemo.session",
     "Settings": "edgeemo.session",
     "State": "edgeemo.session",
     "SubsetError": "edgeemo.errors",
     "TextQueue": "edgeemo.sensors",
+    "VirtualClock": "edgeemo.clock",
 }
 
 __version__ = "0.1.0"
@@ -67,6 +80,7 @@ __all__ = [
     "EngineOptions",
     "Event",
     "EventKind",
+    "FaceReading",
     "InputError",
     "MediaFile",
     "Microphone",
@@ -77,6 +91,7 @@ __all__ = [
     "SensorError",
     "Session",
     "SessionClosedError",
+    "SessionStats",
     "Settings",
     "State",
     "SubsetError",

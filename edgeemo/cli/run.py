@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeemo.cli.live_sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
 from edgeemo.cli.main import FAILED, USAGE
-from edgeemo.cli.options import add_engine_options, drop, engine_options, seconds
+from edgeemo.cli.options import add_engine_options, drop, engine_options, seconds, setting
 from edgeemo.cli.recording import add_record_options, recorded, recorder_for
 from edgeemo.cli.timeline import print_readings
 from edgeemo.sensors import MediaFile
@@ -35,6 +35,19 @@ def add_parser(subparsers: Any) -> None:
         help="take over newer engines whenever the bundle changes, as `edgeemo update` changes it",
     )
     parser.add_argument("--seconds", type=seconds, help="stop after this many seconds of readings")
+    parser.add_argument(
+        "--set",
+        action="append",
+        type=setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting of the session, such as hop_s=0.25; repeatable",
+    )
+    parser.add_argument(
+        "--notice",
+        metavar="TEXT",
+        help="what people must be told: no sensor opens before somebody at the terminal acknowledges it",
+    )
     add_record_options(parser)
     add_engine_options(parser)
 
@@ -56,11 +69,13 @@ def run(args: argparse.Namespace) -> int:
         sensors=sensors,
         drops=args.drop,
         engines=engine_options(args),
+        settings=dict(args.set),
+        notice=None if args.notice is None else lambda: _acknowledged(args.notice),
     ) as session:
         if args.watch:
             session.watch()
         lasts_s = media.duration_s if media and sensors and args.seconds is None else args.seconds
-        hops = None if lasts_s is None else int(lasts_s / session.manifest.hop_s)
+        hops = None if lasts_s is None else int(lasts_s / session.hop_s)
         readings = _with_events(itertools.islice(session, hops), session)
         with recorder_for(args, session) as recorder:
             print_readings(recorded(readings, recorder), as_json=args.json)
@@ -78,6 +93,15 @@ def _with_events(readings: Iterable[Reading], session: Session) -> Iterator[Read
             if event.kind is EventKind.RELOADED:
                 print(f"edgeemo run: {event.message}", file=sys.stderr)
         yield reading
+
+
+def _acknowledged(notice: str) -> bool:
+    """Shows a notice on the terminal and asks; where nobody can answer, nobody has acknowledged it."""
+    print(notice, file=sys.stderr)
+    if not sys.stdin.isatty():
+        return False
+    print("Acknowledge with y and Enter: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().casefold() in ("y", "yes")
 
 
 def _usage(message: str) -> int:

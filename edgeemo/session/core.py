@@ -112,6 +112,11 @@ class Core:
         """Whether a modality is muted."""
         return modality in self._judges and self._judges[modality].muted
 
+    @property
+    def face_searches(self) -> int:
+        """Times that a whole frame was searched for faces."""
+        return sum(stream.searches for stream in self.streams.values() if isinstance(stream, VideoStream))
+
     def take_suspects(self) -> tuple[str, ...]:
         """Returns the modalities that have been poor for `suspect_s`, each once until it was live again."""
         return tuple(name for name, judge in self._judges.items() if judge.take_suspect())
@@ -174,22 +179,23 @@ class Core:
             return Reading(time_s=at_s, label=NO_SIGNAL, states=states)
         manifest = self.snapshot.manifest
         labels, members, spec = manifest.labels, subset_members(subset), manifest.subsets[subset]
-        p = probabilities_from_logits(answer.outputs["logits"][0], spec)
-        probabilities = _named(labels, p)
+        p = probabilities_from_logits(answer.outputs["logits"][0], spec).tolist()
+        probabilities = dict(zip(labels, p, strict=True))
         affect = valence_arousal(probabilities)
+        best = max(p)
         ages = [
             at_s - newest for name in members if (newest := self.streams[name].evidence_s(at_s)) is not None
         ]
         return Reading(
             time_s=at_s,
-            label=labels[int(np.argmax(p))],
+            label=labels[p.index(best)],
             states=states,
-            confidence=float(p.max()),
+            confidence=best,
             probabilities=probabilities,
             valence=None if affect is None else affect[0],
             arousal=None if affect is None else affect[1],
             evidence={
-                name: _named(labels, answer.outputs[key][0])
+                name: dict(zip(labels, answer.outputs[key][0].tolist(), strict=True))
                 for name in members
                 if (key := f"evidence.{name}") in answer.outputs
             },
@@ -198,7 +204,3 @@ class Core:
             engine=f"{subset}.{engine.variant}",
             backend=engine.backend,
         )
-
-
-def _named(labels: tuple[str, ...], values: NDArray[Any]) -> dict[str, float]:
-    return {label: float(value) for label, value in zip(labels, values, strict=True)}

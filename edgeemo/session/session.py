@@ -19,6 +19,7 @@ from edgeemo.errors import InputError, SessionClosedError
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
+from edgeemo.sensors.registry import sensor_from_spec
 from edgeemo.session.asynchronous import readings_from
 from edgeemo.session.callbacks import Callbacks
 from edgeemo.session.core import Core
@@ -36,7 +37,7 @@ from edgeemo.session.notice import Acknowledgement, Ask, Notice
 from edgeemo.session.reading import Reading
 from edgeemo.session.replay import Recording
 from edgeemo.session.session_clock import SessionClock
-from edgeemo.session.settings import Settings, settings_from_thresholds
+from edgeemo.session.settings import Settings, settings_from_thresholds, settings_with
 from edgeemo.session.source import Source
 from edgeemo.session.stats import SessionStats, latency_percentiles
 from edgeemo.session.streams.base import MOST_TIME_S
@@ -61,11 +62,13 @@ class Session:
 
     Args:
         bundle: a bundle, its folder, or None for the one that ships with edgeemo.
-        sensors: live sensors that the session starts, polls and closes; at most one a modality.
+        sensors: live sensors that the session starts, polls and closes; at most one a modality. A word such
+            as ``"mic"``, ``"camera:1"`` or one that an installed package registers will do.
         media: a recording to replay on a virtual clock, instead of sensors.
         drops: when which modality of the recording is taken away, to rehearse a failure.
         engines: which engines are opened, and how.
-        settings: deadlines, fills and smoothing; None for the bundle's own.
+        settings: deadlines, thresholds and smoothing; None for the bundle's own, a mapping such as
+            ``{"hop_s": 0.25}`` for the bundle's own with some of them changed.
         clock: what time it is: None for the system's, a `VirtualClock`, or a callable that gives seconds
             and never goes back.
         notice: what people must have acknowledged before anything is sensed: a text, for which
@@ -77,17 +80,18 @@ class Session:
         MissingDependencyError: no backend is installed; the message says which extra to install.
         InputError: both sensors and a recording, two sensors of one modality, or drops without a recording.
         InputError, MissingDependencyError: the recording cannot be read.
+        SensorError: no sensor is known by a word.
     """
 
     def __init__(
         self,
         bundle: str | Path | Bundle | None = None,
         *,
-        sensors: Sequence[Sensor] = (),
+        sensors: Sequence[Sensor | str] = (),
         media: str | Path | MediaFile | None = None,
         drops: Sequence[Drop] = (),
         engines: EngineOptions | None = None,
-        settings: Settings | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
         clock: Callable[[], float] | None = None,
         notice: str | Ask | None = None,
     ) -> None:
@@ -98,7 +102,8 @@ class Session:
             raise InputError("a session takes sensors or a recording, not both")
         if drops and media is None:
             raise InputError("drops rehearse the failures of a recording; give one with media=...")
-        by_modality = {sensor.modality: sensor for sensor in sensors}
+        opened = [sensor_from_spec(sensor) if isinstance(sensor, str) else sensor for sensor in sensors]
+        by_modality = {sensor.modality: sensor for sensor in opened}
         if len(by_modality) != len(sensors):
             raise InputError("a session takes at most one sensor for each modality")
         self._clock = SessionClock(clock)
@@ -124,7 +129,9 @@ class Session:
         in_time = self._source.is_live and not self._clock.is_virtual
         self._pool = EnginePool(snapshot, options, lock=self._lock, tell=self._tell, background=in_time)
         try:
-            chosen = settings or settings_from_thresholds(snapshot.manifest.thresholds)
+            chosen = settings
+            if not isinstance(chosen, Settings):
+                chosen = settings_with(settings_from_thresholds(snapshot.manifest.thresholds), chosen or {})
             self._core = Core(self._pool, chosen, tell=self._events.add)
             self._intake = Intake(self._core, self._clock)
         except BaseException:
@@ -141,6 +148,11 @@ class Session:
     def manifest(self) -> Manifest:
         """What the bundle in use says about itself."""
         return self._snapshot.manifest
+
+    @property
+    def hop_s(self) -> float:
+        """Seconds between two readings."""
+        return self._core.hop_s
 
     @property
     def now_s(self) -> float:
@@ -470,6 +482,7 @@ class Session:
                 hops=self._core.hops,
                 late_hops=self._source.late_hops,
                 missed_by_callbacks=self._callbacks.missed if self._callbacks else 0,
+                face_searches=self._core.face_searches,
                 swaps=self._core.swaps,
                 rejected=dict(self._source.rejected),
                 latency_ms=latency_percentiles(self._core.latencies_ms),

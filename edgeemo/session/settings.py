@@ -9,7 +9,8 @@ from typing import Any
 from edgeemo.errors import InputError
 from edgeemo.faces.policy import check_policy
 
-_WORDS = {"face_policy", "face_model"}
+VOICE_ACTIVITIES = ("edgeemo", "silero", "off")
+_WORDS = {"face_policy", "face_model", "voice_activity"}
 _APPLICATIONS_OWN = _WORDS | {"max_faces"}  # no manifest can set them
 
 
@@ -27,10 +28,20 @@ class Settings:
             device away for a second or so, which pays only where the trouble does not pass by itself.
         hop_s: seconds between readings; None for what the model was made for. Engines look at whole
             windows, so more readings a second are as good, newer, and cost as much each.
-        audio_quiet_dbfs: level of the loudest 50 ms below which the last second counts as silence. 99 % of
-            RAVDESS's training clips, the quietest of the corpora, reach -47.7 dBFS.
+        voice_activity: what finds voices in sound: ``"edgeemo"``; ``"silero"``, where the package silero-vad
+            is installed; or ``"off"``, which takes every sound for a voice.
+        voice_excess_db: how far a tenth of a second must stand out of the room's noise to be a voice.
+        voice_harmonicity: how clear a pitch it must have, 0 to 1.
+        voice_least_s: seconds of voice that the engines' window must hold.
+        audio_quiet_dbfs: level below which nothing is a voice.
         audio_clipped: part of the samples at full scale above which sound is not trusted.
-        quiet_after_s: how long no sound or no face must be seen before the modality is quiet.
+        audio_noise_excess_db: how far above the room's noise a second without a voice is a disturbance.
+        audio_lead_db: how far the voice must lie above what else is in the window.
+        audio_hum: part of the sound that is mains hum above which hum is looked at.
+        audio_hum_lead_db: how far the voice must then lie above it.
+        audio_crowd_db: how far above the room's noise the background must be to be others' voices.
+        audio_crowd_range_db: how far loud moments must then lie above quiet ones; alone, a speaker pauses.
+        quiet_after_s: how long a device must deliver zeros, or no face be seen, before the modality is quiet.
         video_dark_level: mean brightness (0 to 255) below which a frame without a face counts as black.
         video_frozen_s: how long the same frame may repeat before it is not trusted.
         video_white_level: mean brightness above which a frame without a face counts as white.
@@ -64,8 +75,18 @@ class Settings:
     hold_s: float = 0.25
     suspect_s: float = 10.0
     hop_s: float | None = None
-    audio_quiet_dbfs: float = -50.0
-    audio_clipped: float = 0.02
+    voice_activity: str = "edgeemo"
+    voice_excess_db: float = 5.5
+    voice_harmonicity: float = 0.4
+    voice_least_s: float = 0.2
+    audio_quiet_dbfs: float = -60.0
+    audio_clipped: float = 0.5
+    audio_noise_excess_db: float = 12.0
+    audio_lead_db: float = 0.0
+    audio_hum: float = 0.5
+    audio_hum_lead_db: float = 3.0
+    audio_crowd_db: float = 6.0
+    audio_crowd_range_db: float = 11.5
     quiet_after_s: float = 1.0
     video_dark_level: float = 8.0
     video_frozen_s: float = 1.0
@@ -99,6 +120,10 @@ class Settings:
             if getattr(self, name) == 0:
                 raise InputError(f"{name} must be above 0")
         check_policy(self.face_policy)
+        if self.voice_activity not in VOICE_ACTIVITIES:
+            raise InputError(
+                f"voice_activity must be one of {', '.join(VOICE_ACTIVITIES)}, got {self.voice_activity!r}"
+            )
 
 
 def settings_from_thresholds(thresholds: Mapping[str, float]) -> Settings:
@@ -110,3 +135,22 @@ def settings_from_thresholds(thresholds: Mapping[str, float]) -> Settings:
     known = {field.name for field in fields(Settings)} - _APPLICATIONS_OWN
     ours: dict[str, Any] = {name: value for name, value in thresholds.items() if name in known}
     return replace(Settings(), **ours)
+
+
+def settings_with(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Returns the settings with some of them changed.
+
+    Raises:
+        InputError: a name that is none, or a value out of range or of another type.
+    """
+    known = {field.name: field for field in fields(Settings)}
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise InputError(f"there is no setting {unknown[0]!r}; there are: {', '.join(known)}")
+    for name, value in changes.items():
+        now = known[name].default
+        wanted = str if name in _WORDS else int if isinstance(now, int) else float
+        fits = isinstance(value, wanted | int) if wanted is float else isinstance(value, wanted)
+        if isinstance(value, bool) or not (fits or (value is None and now is None)):
+            raise InputError(f"{name} must be a {wanted.__name__}, got {value!r}")
+    return replace(settings, **changes)

@@ -22,6 +22,7 @@ class SessionStats:
             readings, was busy past them.
         missed_by_callbacks: readings that were dropped because the function given to `Session.start` was
             busy.
+        face_searches: times that a whole frame was searched for faces; in between the face is followed.
         swaps: times that the subset changed between two readings.
         rejected: modality -> pieces of data from sensors that could not be used.
         latency_ms: ``p50``, ``p95``, ``p99`` of the time that a reading takes, over the last 1000.
@@ -35,6 +36,7 @@ class SessionStats:
     hops: int
     late_hops: int
     missed_by_callbacks: int
+    face_searches: int
     swaps: int
     rejected: dict[str, int]
     latency_ms: dict[str, float]
