@@ -16,8 +16,12 @@ def main() -> None:
     with edgeemo.Session() as session:
         for tick in range(40):
             now_s = tick / 20
-            hum = 0.1 * np.sin(2 * np.pi * 220 * (now_s + np.arange(800) / 16000))
-            session.push_audio(hum.astype(np.float32), rate_hz=16000, time_s=now_s)
+            at_s = now_s + np.arange(800) / 16000
+            overtones = sum(
+                np.sin(2 * np.pi * 150 * k * (at_s + 0.002 * np.sin(5 * at_s))) / k for k in range(1, 12)
+            )
+            voice = 0.1 * overtones * np.sin(2 * np.pi * 2 * at_s).clip(0)
+            session.push_audio(voice.astype(np.float32), rate_hz=16000, time_s=now_s)
             session.push_frame(rng.integers(0, 255, (120, 160, 3), np.uint8), time_s=now_s)
             if tick == 20:
                 session.push_text("I am so glad that you came!", time_s=now_s)

@@ -42,7 +42,7 @@ from edgeemo.errors import CheckpointError, TrainingError  # noqa: E402
 from edgeemo.export import Checkpoint, export_bundle  # noqa: E402
 from edgeemo.modality import subset_members  # noqa: E402
 from edgeemo.runtimes import OrtRunner  # noqa: E402
-from edgeemo.session import EngineOptions, Session  # noqa: E402
+from edgeemo.session import EngineOptions, Session  # noqa: E402, Settings
 from edgeemo.training import load_weights, save_checkpoint  # noqa: E402
 from edgeemo.training.checkpoints.foreign import network_from_module  # noqa: E402
 
@@ -83,7 +83,8 @@ def torch_logits(model: Any, subset: str) -> Any:
 
 
 def readings(bundle: Path) -> list[Any]:
-    with Session(bundle, engines=EngineOptions(variant="fp32")) as session:
+    every_sound = Settings(voice_activity="off")
+    with Session(bundle, engines=EngineOptions(variant="fp32"), settings=every_sound) as session:
         found = []
         for tick in range(30):
             now_s = tick / 10

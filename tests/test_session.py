@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_voice import made_voice
 
 import edgeemo
 from edgeemo.cli.demo import RECORDING
@@ -176,13 +177,13 @@ def test_bad_input_is_refused_and_nothing_is_lost(session: Session) -> None:
         with pytest.raises(InputError, match=match):
             push()
 
-    good = np.sin(np.arange(16000) / 9).astype(np.float32) * 0.3
+    good = made_voice(1.0)
     session.push_audio(good, rate_hz=16000, time_s=0.0)
     refused("nan", lambda: session.push_audio(good * np.nan, rate_hz=16000, time_s=1.0))
     refused("rate|Hz", lambda: session.push_audio(good, rate_hz=0, time_s=1.0))
     refused("at least 0", lambda: session.push_audio(good, rate_hz=16000, time_s=-1.0))
     refused("shape|channels", lambda: session.push_audio(np.zeros((2, 3, 4)), rate_hz=16000, time_s=1.0))
-    session.push_audio(good, rate_hz=16000, time_s=1.0)
+    session.push_audio(made_voice(1.0, seed=1), rate_hz=16000, time_s=1.0)
     refused("go back", lambda: session.push_audio(good, rate_hz=16000, time_s=0.5))
     refused("uint8", lambda: session.push_frame(np.zeros((4, 4, 3)), time_s=1.0))  # type: ignore[arg-type]  # on purpose
     refused("str", lambda: session.push_text(b"bytes", time_s=1.0))  # type: ignore[arg-type]  # on purpose

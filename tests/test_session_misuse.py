@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from made_voice import made_voice
 
 from edgeemo.cli.demo import RECORDING
 from edgeemo.errors import (
@@ -21,7 +22,8 @@ from edgeemo.sensors.drop import Drop
 from edgeemo.session import EngineOptions, Session, State
 
 INT8 = EngineOptions(variant="int8")
-SPEECH = (np.sin(np.arange(16000) / 9) * np.sin(np.arange(16000) / 3000) * 0.3).astype(np.float32)
+VOICE = made_voice(6.0)
+SPEECH = VOICE[:16000]
 
 
 class Clock:
@@ -62,7 +64,8 @@ def test_without_opencv_everything_but_video_works(monkeypatch: pytest.MonkeyPat
 def test_time_goes_on_from_stamps_of_another_clock(session: Session, clock: Clock) -> None:
     epoch_s = 1.8e9
     for second in range(3):
-        session.push_audio(SPEECH, rate_hz=16000, time_s=epoch_s + second)
+        spoken = VOICE[second * 16000 :][:16000]
+        session.push_audio(spoken, rate_hz=16000, time_s=epoch_s + second)
         clock.now_s += 1.0
     assert session.read().subset == "audio"
     clock.now_s += 2.0
@@ -91,14 +94,14 @@ def test_a_refused_rate_leaves_the_stream_alone(session: Session) -> None:
     for rate in (100, 100, 0, -1, None, "x", 44100.5, True):
         with pytest.raises(InputError, match="Hz"):
             session.push_audio(SPEECH, rate_hz=rate, time_s=1.0)  # type: ignore[arg-type]  # on purpose
-    session.push_audio(SPEECH, rate_hz=16000, time_s=1.0)
+    session.push_audio(VOICE[16000:32000], rate_hz=16000, time_s=1.0)
     assert session.read(at_s=2.0).subset == "audio"
 
 
 def test_pushes_beside_sensors_count() -> None:
     with Session(sensors=[TextQueue()], engines=INT8) as session:
-        for reading in session:
-            session.push_audio(SPEECH[:8000], rate_hz=16000)
+        for number, reading in enumerate(session):
+            session.push_audio(VOICE[number * 8000 :][:8000], rate_hz=16000)
             if reading.time_s >= 2.0:
                 break
     assert reading.states["audio"].state is State.LIVE

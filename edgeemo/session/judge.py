@@ -53,7 +53,7 @@ class Judge:
         state, why = self._state(at_s, outage, missed, broken)
         changed = state is not self.status.state
         # What comes while it is poor or broken, or came before a gap, never counts.
-        if missed or broken or state is State.POOR or (changed and state in _EMPTIES):
+        if missed or broken or state in _EMPTIES:
             self._stream.forget()
         if changed or why != self.status.why:
             self.status = Status(state, why, at_s if changed else self.status.since_s)

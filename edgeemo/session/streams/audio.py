@@ -11,17 +11,17 @@ from edgeemo.bundle.manifest import ModalitySpec
 from edgeemo.errors import InputError
 from edgeemo.features.audio import LogMelSpec, LogMelStream, check_samples
 from edgeemo.features.resample import Resampler
+from edgeemo.quality.voice import BLOCK_S
 from edgeemo.runtimes.base import Runner
 from edgeemo.session.settings import Settings
-from edgeemo.session.states import State
-from edgeemo.session.streams.base import USABLE, Stream, Usability, check_time
+from edgeemo.session.streams.base import Stream, Usability, check_time
+from edgeemo.session.streams.hearing import Hearing
 from edgeemo.windows import BlockBuffer, FeatureWindow, Float32
 
 _JITTER_S = 0.1  # capture times of drivers wobble; less than this is not a gap
 _BRIDGE_S = 0.3  # a shorter gap is filled with silence, a longer one starts the stream anew
 _LEAD_S = 0.05  # blocks end this long before the hops, or a resampler's or driver's delay costs a whole hop
 _GUARD_S = 0.02  # what was captured this short before a hop may not have come through the resampler yet
-_FULL_SCALE = 0.98  # resampling moves clipped samples a little off 1.0
 
 
 class AudioStream(Stream):
@@ -44,6 +44,7 @@ class AudioStream(Stream):
             block=spec.stem.block, left_context=spec.stem.left_context, item_shape=spec.stem.item_shape
         )
         self._window = FeatureWindow(length=spec.window.length, width=spec.feature_width)
+        self._hearing = Hearing(self._front_end.sample_rate_hz, settings, window_s=spec.window.window_s)
         self._block_s = spec.stem.block * self._front_end.hop / self._front_end.sample_rate_hz
         self.reset()
 
@@ -64,10 +65,7 @@ class AudioStream(Stream):
         lead = round(_LEAD_S * rate / self._front_end.hop)
         self._blocks.push(np.zeros((lead, *self._spec.stem.item_shape), np.float32))
         self._start_s = anchor_s - lead * self._front_end.hop / rate
-        # Samples of a block that is not complete yet.
-        self._rest: Float32 = np.zeros(lead * self._front_end.hop, np.float32)
-        self._levels: dict[int, tuple[float, float]] = {}  # block -> (level dBFS, clipped part)
-        self._complete = 0
+        self._hearing.reset(rate_hz or rate)
 
     def push(self, samples: NDArray[np.float32], *, rate_hz: int, time_s: float) -> None:
         """Takes samples (N,) mono float32 in [-1, 1], the first captured at `time_s`.
@@ -101,15 +99,11 @@ class AudioStream(Stream):
 
     def _feed(self, samples: Float32) -> None:
         self._pushed += len(samples)
+        self._hearing.push_raw(samples)
         if self._resampler is not None:
             samples = self._resampler.push(samples)
         self._blocks.push(self._mel.push(samples))
-        self._rest = np.concatenate([self._rest, samples])
-        size = self._spec.stem.block * self._front_end.hop
-        while len(self._rest) >= size:
-            self._levels[self._complete] = _level(self._rest[:size])
-            self._complete += 1
-            self._rest = self._rest[size:]
+        self._hearing.push(samples)
 
     def advance(self, at_s: float) -> None:
         """Runs the stem on every complete block captured before `at_s`."""
@@ -120,31 +114,15 @@ class AudioStream(Stream):
             first = (self._blocks.taken - 1) * len(features)
             for offset, feature in enumerate(features):
                 self._window.put(first + offset, feature)
-        oldest = self._blocks.taken - self._spec.window.length
-        for block_number in [number for number in self._levels if number < oldest]:
-            del self._levels[block_number]
+        self._hearing.drop(self._heard(at_s))
+
+    def _heard(self, at_s: float) -> int:
+        """Returns the tenths of a second that were captured before `at_s`."""
+        return max(0, math.floor((at_s - _GUARD_S - self._anchor_s) / BLOCK_S))
 
     def usability(self, at_s: float) -> Usability:
-        """Quiet where the last `quiet_after_s` held no sound, poor where the newest block is clipped."""
-        recent = self._recent_levels()
-        if not recent:
-            return Usability(State.QUIET, f"the first {self._block_s:g} s have not arrived yet")
-        loudest, clipped = max(level for level, _ in recent), recent[-1][1]
-        if clipped > self._settings.audio_clipped:
-            return Usability(
-                State.POOR, f"clipped: {clipped:.0%} of the samples are at full scale; lower the gain"
-            )
-        if loudest == -math.inf:
-            return Usability(State.QUIET, "exact zeros: the device delivers no sound")
-        if loudest < self._settings.audio_quiet_dbfs:
-            limit = self._settings.audio_quiet_dbfs
-            return Usability(State.QUIET, f"silence: {loudest:.1f} dBFS, sound begins at {limit:.1f}")
-        return USABLE
-
-    def _recent_levels(self) -> list[tuple[float, float]]:
-        count = max(1, round(self._settings.quiet_after_s / self._block_s))
-        first = self._blocks.taken - count
-        return [level for block, level in self._levels.items() if first <= block < self._blocks.taken]
+        """Quiet without a voice in the window, poor where it cannot be trusted; see `Hearing`."""
+        return self._hearing.usability(self._heard(at_s), self.fill(at_s)[0])
 
     def fill(self, at_s: float) -> tuple[float, float]:
         """Returns the seconds of sound in the window and how many are needed."""
@@ -177,11 +155,3 @@ def check_rate(rate_hz: int) -> None:
     """
     if isinstance(rate_hz, bool) or not isinstance(rate_hz, int | np.integer) or rate_hz <= 0:
         raise InputError(f"audio: rate_hz must be a positive whole number of Hz, got {rate_hz!r}")
-
-
-def _level(samples: Float32) -> tuple[float, float]:
-    """Returns the level (dBFS) of the loudest tenth of a block and the part of it at full scale."""
-    tenth = max(1, len(samples) // 10)
-    power = np.square(samples[: tenth * 10], dtype=np.float64).reshape(-1, tenth).mean(axis=1).max()
-    level = 10 * math.log10(power) if power > 0 else -math.inf
-    return level, float(np.mean(np.abs(samples) >= _FULL_SCALE))

@@ -1,0 +1,151 @@
+"""Whether what a microphone delivers can be used: the thresholds of a session on the figures of its sound."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from edgeemo.quality.repeats import Repeats
+from edgeemo.quality.sound import SoundBlock, SoundQuality, background, compare, is_voiced
+from edgeemo.quality.voice import BLOCK_S
+from edgeemo.session.settings import Settings
+from edgeemo.session.states import State
+from edgeemo.session.streams.base import USABLE, Usability
+from edgeemo.windows import Float32
+
+_NEWEST = round(0.5 / BLOCK_S)  # blocks in which clipping and repetition are looked for
+_LATEST = round(1.0 / BLOCK_S)  # blocks in which noise may have drowned the voice
+
+VoiceBlocks = Callable[[Float32], list[bool]]
+
+
+class Hearing:
+    """Judges a stream of samples at the model's rate, block by block.
+
+    Args:
+        rate_hz: samples a second.
+        settings: thresholds.
+        window_s: how far the engines look back; a voice counts for as long.
+    """
+
+    def __init__(self, rate_hz: int, settings: Settings, *, window_s: float) -> None:
+        self._quality = SoundQuality(rate_hz)
+        self._rate_hz, self._settings = rate_hz, settings
+        self._window = round(window_s / BLOCK_S)
+        self.reset(rate_hz)
+
+    def reset(self, source_rate_hz: int) -> None:
+        """Forgets everything: the next sample is the first of a device with this rate."""
+        self._quality.reset()
+        self._repeats = Repeats(source_rate_hz)
+        self._blocks: deque[SoundBlock] = deque()
+        self._voiced: deque[bool] = deque()
+        self._repeated: deque[bool] = deque()
+        self._dropped = 0  # blocks that nobody will ask for any more
+        self._dropped_repeats = 0
+
+    def push(self, samples: Float32) -> None:
+        """Takes samples (N,) at the model's rate."""
+        blocks = self._quality.push(samples)
+        settings = self._settings
+        self._blocks.extend(blocks)
+        self._voiced.extend(
+            is_voiced(block, excess_db=settings.voice_excess_db, harmonicity=settings.voice_harmonicity)
+            and block.level_dbfs >= settings.audio_quiet_dbfs
+            for block in blocks
+        )
+
+    def push_raw(self, samples: Float32) -> None:
+        """Takes the same samples (N,) as the device delivered them."""
+        self._repeated.extend(self._repeats.push(samples))
+
+    def drop(self, count: int) -> None:
+        """Forgets blocks that no question up to block `count` needs."""
+        while self._dropped < count - self._window and self._blocks:
+            self._blocks.popleft()
+            self._voiced.popleft()
+            self._dropped += 1
+        while self._dropped_repeats < count - self._window and self._repeated:
+            self._repeated.popleft()
+            self._dropped_repeats += 1
+
+    def _view(self, count: int, length: int) -> tuple[list[SoundBlock], list[bool]]:
+        stop = min(max(0, count - self._dropped), len(self._blocks))
+        start = max(0, stop - length)
+        return list(self._blocks)[start:stop], list(self._voiced)[start:stop]
+
+    def usability(self, count: int, filled_s: float) -> Usability:
+        """Judges the first `count` blocks.
+
+        Args:
+            count: blocks since the start.
+            filled_s: seconds of sound in the engines' window.
+        """
+        settings = self._settings
+        newest, _ = self._view(count, _NEWEST)
+        if not newest:
+            return Usability(State.QUIET, "the first sound has not arrived yet")
+        recent, _ = self._view(count, max(1, round(settings.quiet_after_s / BLOCK_S)))
+        if all(block.peak == 0 for block in recent):
+            return Usability(State.QUIET, "exact zeros: the device delivers no sound")
+        stop = min(max(0, count - self._dropped_repeats), len(self._repeated))
+        if any(list(self._repeated)[max(0, stop - _NEWEST) : stop]):
+            return Usability(State.POOR, "the same sound again and again: the device or its driver is stuck")
+        clipped = sum(block.clipped for block in newest) / len(newest)
+        if clipped > settings.audio_clipped:
+            return Usability(
+                State.POOR, f"clipped: {clipped:.0%} of the samples are at full scale; lower the gain"
+            )
+        if settings.voice_activity == "off":
+            return self._loud_enough(recent)
+        return self._drowned(count) or self._covered(count) or self._spoken(count, filled_s)
+
+    def _loud_enough(self, recent: list[SoundBlock]) -> Usability:
+        loudest, limit = max(block.level_dbfs for block in recent), self._settings.audio_quiet_dbfs
+        if loudest < limit:
+            return Usability(State.QUIET, f"silence: {loudest:.1f} dBFS, sound begins at {limit:.1f}")
+        return USABLE
+
+    def _drowned(self, count: int) -> Usability | None:
+        """Poor where the last second is loud and nobody's voice."""
+        latest, voiced = self._view(count, _LATEST)
+        excess = sorted(block.excess_db for block in latest)[len(latest) // 2]
+        if sum(voiced) > 1 or len(latest) < _LATEST or excess < self._settings.audio_noise_excess_db:
+            return None
+        level = sorted(block.level_dbfs for block in latest)[len(latest) // 2]
+        return Usability(
+            State.POOR, f"noise: {level:.0f} dBFS, {excess:.0f} dB above the room's own, and no voice in it"
+        )
+
+    def _spoken(self, count: int, filled_s: float) -> Usability:
+        """Quiet without a voice in the engines' window, poor where something else covers it."""
+        settings = self._settings
+        figures = compare(*self._view(count, min(self._window, max(_LATEST, round(filled_s / BLOCK_S)))))
+        if figures.voiced_s < settings.voice_least_s - 1e-9:
+            return Usability(State.QUIET, f"no voice: the room's noise at {figures.noise_dbfs:.0f} dBFS")
+        if figures.hum >= settings.audio_hum and figures.lead_db < settings.audio_hum_lead_db:
+            return Usability(
+                State.POOR,
+                f"hum: {figures.hum:.0%} of the sound is mains hum, the voice only {figures.lead_db:.1f} dB "
+                "above it; check cable and ground",
+            )
+        if figures.lead_db < settings.audio_lead_db:
+            return Usability(
+                State.POOR,
+                f"noise: the voice is only {figures.lead_db:.1f} dB above {figures.noise_dbfs:.0f} dBFS",
+            )
+        return USABLE
+
+    def _covered(self, count: int) -> Usability | None:
+        """Poor where others talk all the time; asks a whole window, for nobody pauses in every second."""
+        settings, (blocks, _) = self._settings, self._view(count, self._window)
+        if len(blocks) < self._window:
+            return None
+        behind = background(blocks)
+        if behind.above_db < settings.audio_crowd_db or behind.range_db >= settings.audio_crowd_range_db:
+            return None
+        return Usability(
+            State.POOR,
+            f"several voices: only {behind.range_db:.0f} dB between loud and quiet, and the quiet "
+            f"{behind.above_db:.0f} dB above the room's noise",
+        )
