@@ -83,7 +83,7 @@ def test_medians_go_into_the_depth_and_the_page_has_the_aims() -> None:
     cost, readings = running_tables(figures, rounds=3, seconds=5.0)
     assert "4 readings a second" in cost.note
     assert "15% without detection, 30% with it, 220 MB" in cost.note
-    assert cost.rows[0][1:5] == ("20.0%", "15.0%", "100", "2")
+    assert cost.rows[0][1:5] == ("20.0%", "15.0%", "10.0%", "100")
     assert readings.rows[0][-1] == "audio+video 20"
 
 
@@ -93,6 +93,7 @@ def _run(cpu: float, latency: float) -> dict[str, object]:
         "readings": 20,
         "subsets": {"audio+video": 20},
         "cpu_share": cpu,
+        "own_cpu_share": 0.1,
         "detection_cpu_share": 0.05,
         "whole_searches": 5,
         "near_searches": 20,

@@ -56,12 +56,17 @@ def test_no_reading_is_stale_and_the_first_right_one_comes_in_time() -> None:
     assert set(figures["virtual"]) == {
         *(f"{name}, {fault}" for name in ("audio", "video") for fault in ("hang", "error", "mute")),
         "text, mute",
+        "audio alone, hang",
+        "video alone, hang",
     }
     for kind, found in figures["virtual"].items():
         allowed_s = bundle.manifest.hop_s + DEADLINE_S.get(kind.split(", ")[1], 0.0)
         assert max(found["gap_s"]) <= allowed_s, kind
         assert found["stale"] == found["wrong"] == 0, kind
-    assert len(tables[0].rows) == 7
+    times, stale = tables
+    assert len(times.rows) == 9
+    assert stale.rows[0][1:] == ("1", "1")
+    assert stale.rows[-1][2] == "120"
 
 
 def test_swaps_go_to_smaller_and_to_larger_subsets() -> None:

@@ -11,9 +11,10 @@ import numpy as np
 
 from benchmarks.report import Table
 from benchmarks.swap.accuracy_tables import HALF_LIFE_S
-from benchmarks.swap.dropped import FORGOTTEN, Drop, half_life_readings, judge_drop, summary
+from benchmarks.swap.drop_tables import MINUTE_S, drop_tables, limit_s
+from benchmarks.swap.dropped import Drop, half_life_readings, judge_drop, summary
 from benchmarks.swap.rehearsal import AFTER_S, LIVE_S, MUTE, Rehearsal, fault_of
-from benchmarks.swap.scene import DEADLINE_S, Scene, ScenePlayer, read_scene
+from benchmarks.swap.scene import Scene, ScenePlayer, read_scene
 from edgeemo.bundle import Bundle
 from edgeemo.clock import VirtualClock
 from edgeemo.errors import EdgeEmoError
@@ -34,12 +35,18 @@ def measure(bundle: Bundle, *, variant: str, phases: int, real_rounds: int) -> t
     """
     scene = read_scene()
     options = EngineOptions(variant=variant)
-    virtual = {
-        f"{modality}, {fault}": [
-            _virtual_drop(bundle, scene, options, modality, fault, phase_s=phase) for phase in PHASES[:phases]
+    order = bundle.manifest.order
+    virtual: dict[str, list[Drop]] = {}
+    for modality, fault in _kinds():
+        virtual[f"{modality}, {fault}"] = [
+            _virtual_drop(bundle, scene, options, (modality, fault), order=order, phase_s=phase_s)
+            for phase_s in PHASES[:phases]
         ]
-        for modality, fault in _kinds()
-    }
+    for modality in ("audio", "video"):  # nothing is left
+        virtual[f"{modality} alone, hang"] = [
+            _virtual_drop(bundle, scene, options, (modality, "hang"), order=(modality,), phase_s=phase_s)
+            for phase_s in PHASES[:phases]
+        ]
     real = _real_drops(bundle, scene, options, rounds=real_rounds)
     hop_s = bundle.manifest.hop_s
     figures = {
@@ -47,13 +54,16 @@ def measure(bundle: Bundle, *, variant: str, phases: int, real_rounds: int) -> t
         "real": {kind: summary(found) for kind, found in real.items()},
         "hop_s": hop_s,
         "half_lives": {
-            str(half_life_s): half_life_readings(
-                round(60 / hop_s), hop_s, hop_s / 2, others=2, half_life_s=half_life_s
-            )
+            f"{half_life_s:g}": [
+                half_life_readings(
+                    round(MINUTE_S / hop_s), hop_s, hop_s / 2, others=others, half_life_s=half_life_s
+                )
+                for others in (2, 0)
+            ]
             for half_life_s in (1.0, HALF_LIFE_S, 20.0)
         },
     }
-    return figures, _tables(figures)
+    return figures, drop_tables(figures)
 
 
 def _kinds() -> Iterator[tuple[str, str]]:
@@ -61,20 +71,19 @@ def _kinds() -> Iterator[tuple[str, str]]:
     yield "text", MUTE
 
 
-def _limit_s(fault: str, hop_s: float) -> float:
-    return hop_s + DEADLINE_S.get(fault, 0.0)
-
-
-def _rest(bundle: Bundle, modality: str) -> str:
-    return "+".join(name for name in bundle.manifest.order if name != modality)
-
-
 def _virtual_drop(
-    bundle: Bundle, scene: Scene, options: EngineOptions, modality: str, fault: str, *, phase_s: float
+    bundle: Bundle,
+    scene: Scene,
+    options: EngineOptions,
+    kind: tuple[str, str],
+    *,
+    order: tuple[str, ...],
+    phase_s: float,
 ) -> Drop:
     """Lets a sensor drop ``phase_s`` after a hop, on a clock that only moves when the session waits."""
-    clock, complete, hop_s = VirtualClock(), "+".join(bundle.manifest.order), bundle.manifest.hop_s
-    players = {name: ScenePlayer(scene, name, connection="inline") for name in bundle.manifest.order}
+    modality, fault = kind
+    clock, complete, hop_s = VirtualClock(), "+".join(order), bundle.manifest.hop_s
+    players = {name: ScenePlayer(scene, name, connection="inline") for name in order}
     with Session(bundle, sensors=list(players.values()), engines=options, clock=clock) as session:
         readings = iter(session)
         at_s = next(r.time_s for r in readings if _is_complete(r, complete)) + hop_s + phase_s
@@ -93,8 +102,8 @@ def _virtual_drop(
         watched,
         at_s=at_s,
         before=complete,
-        after=_rest(bundle, modality),
-        limit_s=_limit_s(fault, hop_s),
+        after="+".join(name for name in order if name != modality) or None,
+        limit_s=limit_s(fault, hop_s),
     )
 
 
@@ -125,47 +134,8 @@ def _real_drops(
                     before=rehearsal.complete,
                     after=rehearsal.rest(modality),
                     # The reading of a hop comes a little after it: what it takes itself is not staleness.
-                    limit_s=_limit_s(fault, hop_s) + 0.05,
+                    limit_s=limit_s(fault, hop_s) + 0.05,
                 )
                 found.setdefault(f"{modality}, {fault}", []).append(drop)
                 rehearsal.bring_back(modality, fault)
     return found
-
-
-def _tables(figures: dict[str, Any]) -> list[Table]:
-    hop_s = figures["hop_s"]
-    rows = []
-    for clock in ("virtual", "real"):
-        for kind, found in figures[clock].items():
-            limit_s = _limit_s(kind.split(", ")[1], hop_s)
-            rows.append(
-                (
-                    f"{kind}, {clock} time",
-                    str(found["n"]),
-                    f"{np.median(found['gap_s']):.2f}",
-                    f"{max(found['gap_s']):.2f}",
-                    f"{limit_s:.2f}",
-                    str(max(found["hops"])),
-                    str(found["stale"]),
-                    str(found["wrong"]),
-                )
-            )
-    fading = ", ".join(f"{count} at {life} s" for life, count in figures["half_lives"].items())
-    note = (
-        "Real sessions over scripted sensors under edgeemo's own supervision; all three modalities are live, "
-        "one drops between two hops: it hangs (gives nothing and says nothing), gives an error, or is muted. "
-        f"Gap: from the drop to the first reading without it; hops {hop_s:g} s apart. Aim: one hop and the "
-        "deadline (0.5 s for a hang, 0.1 s for an error). Readings that still use it: those before it is "
-        "noticed, from what arrived before the drop. Stale: later than the aim allows. Wrong: any subset "
-        "but the one before or the right one. Late fusion that asks the same sensor states leaves at the "
-        "same hop: the states decide, not the fusion. With half-lives it never leaves: with two others "
-        f"live, a dead modality keeps more than {FORGOTTEN:.0%} of the weight for this many readings of the "
-        f"next minute (of {round(60 / hop_s)}): {fading} of half-life; as the last one left it keeps all."
-    )
-    times = Table(
-        "From a drop to the first correct reading",
-        note,
-        ("drop", "n", "gap s, p50", "most", "aim", "readings that still use it, most", "stale", "wrong"),
-        rows,
-    )
-    return [times]
