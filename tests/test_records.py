@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from some_readings import HEADER, some_reading, some_readings
 from edgeemo.errors import FormatVersionError, InputError, RecordError
 from edgeemo.records import convert_record, open_recorder, read_records, read_sessions
 from edgeemo.records.jsonl import JsonlRecorder
+from edgeemo.session import State, Status
 from edgeemo.session.reading_json import reading_from_json
 
 TESTS = Path(__file__).parent
@@ -300,6 +302,47 @@ def test_parquet_comes_and_goes_as_other_kinds(tmp_path: Path) -> None:
     convert_record(tmp_path / "a.jsonl", tmp_path / "a.xml")
     convert_record(tmp_path / "a.parquet", tmp_path / "b.xml")
     assert (tmp_path / "a.xml").read_bytes() == (tmp_path / "b.xml").read_bytes()
+
+
+CRAMPED = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+from some_readings import HEADER, some_reading
+from edgeemo.errors import RecordError
+from edgeemo.records import open_recorder
+recorder = open_recorder({path!r}, HEADER)
+for number in range(20):
+    recorder.write(some_reading(number))
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
+try:
+    recorder.close()
+except RecordError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX")
+@pytest.mark.parametrize("name", ["a.xml", "a.parquet"])
+def test_a_disk_that_is_too_full_to_finish_leaves_the_journal(tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    code = CRAMPED.format(tests=str(TESTS), path=str(tmp_path / name))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert f"{name} cannot be written: no room left on the disk. The readings are in " in done.stdout
+    (journal,) = tmp_path.iterdir()
+    assert convert_record(journal, tmp_path / name) == 20
+
+
+def test_texts_that_are_not_unicode_are_recorded_all_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    status = Status(State.LOST, "camera \udce9 is gone", 0.0)
+    for name in ("a.jsonl", "a.parquet", "a.xml"):
+        with open_recorder(tmp_path / name, HEADER) as recorder:
+            recorder.write(replace(some_reading(0), states={"video": status}))
+    assert read_records(tmp_path / "a.jsonl")[0]["states"]["video"]["why"] == status.why
+    assert read_records(tmp_path / "a.parquet")[0]["states"]["video"]["why"] == "camera ? is gone"
 
 
 def test_a_parquet_record_is_a_plain_table_for_others(tmp_path: Path) -> None:

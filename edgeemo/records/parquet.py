@@ -57,11 +57,14 @@ def write_parquet(source: Path, target: Path) -> int:
     shape = _shape_of(iterate_record(source))
     schema = _schema(pa, shape)
     count = 0
-    with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
-        rows = _rows(iterate_record(source))
-        while part := list(islice(rows, _ROWS)):
-            writer.write_table(pa.Table.from_pylist(part, schema=schema))
-            count += len(part)
+    try:
+        with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
+            rows = _rows(iterate_record(source))
+            while part := list(islice(rows, _ROWS)):
+                writer.write_table(pa.Table.from_pylist(part, schema=schema))
+                count += len(part)
+    except pa.ArrowException as reason:
+        raise RecordError(f"{source} holds what no table can ({reason})") from None
     return count
 
 
@@ -150,7 +153,16 @@ def _rows(entries: Iterable[RecordHeader | dict[str, Any]]) -> Iterator[dict[str
             continue
         other = {key: value for key, value in entry.items() if key not in known}
         row = {key: value if value != {} else None for key, value in entry.items() if key in known}
-        yield {**row, "session": session, _OTHER: json.dumps(other) if other else None}
+        yield _encodable({**row, "session": session, _OTHER: json.dumps(other) if other else None})
+
+
+def _encodable(value: Any) -> Any:
+    """Returns a value whose texts are Unicode; names of devices may hold bytes that are none."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {key: _encodable(inner) for key, inner in value.items()}
+    return value
 
 
 def _reading(row: Mapping[str, Any]) -> dict[str, Any]:
