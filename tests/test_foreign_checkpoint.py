@@ -42,7 +42,7 @@ from edgeemo.errors import CheckpointError, TrainingError  # noqa: E402
 from edgeemo.export import Checkpoint, export_bundle  # noqa: E402
 from edgeemo.modality import subset_members  # noqa: E402
 from edgeemo.runtimes import OrtRunner  # noqa: E402
-from edgeemo.session import EngineOptions, Session  # noqa: E402, Settings
+from edgeemo.session import EngineOptions, Session, Settings  # noqa: E402
 from edgeemo.training import load_weights, save_checkpoint  # noqa: E402
 from edgeemo.training.checkpoints.foreign import network_from_module  # noqa: E402
 
