@@ -23,6 +23,13 @@ class Footprints:
     def __init__(self) -> None:
         self._stored: dict[str, int] = {}  # SHA-256 of a graph -> bytes of it and of what it points to
 
+    def learn(self, bundle: Bundle) -> None:
+        """Reads all graphs of a bundle, so that no estimate has to wait for a disk later."""
+        manifest = bundle.manifest
+        for files in (*manifest.stems.values(), *manifest.engines.values()):
+            for variant, file in files.items():
+                self.estimate_bytes(bundle, file, variant)
+
     def estimate_bytes(self, bundle: Bundle, file: str, variant: str) -> int:
         """Returns the memory that a graph of a bundle takes once it is open, from above.
 

@@ -183,6 +183,7 @@ class EnginePool:
         Raises:
             SessionClosedError: the session was closed meanwhile.
         """
+        self._roster.learn(fresh)
         with self._lock:
             self._check_open()
             old = self.snapshot
@@ -215,6 +216,7 @@ class EnginePool:
 
     def stats(self) -> PoolStats:
         """Returns how the engines are and what has happened to them."""
+        self._roster.footprints.learn(self.snapshot.bundle)
         with self._lock:
             parts = {
                 name: part_stats(self._roster, name, opening=name in self._opener.opening)

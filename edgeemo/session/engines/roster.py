@@ -33,14 +33,16 @@ class Roster:
         self.at_s = 0.0
         """Session time of the newest hop."""
         self.aside = Aside()
-        self._footprints = Footprints()
+        self.footprints = Footprints()
         self._given: WeakKeyDictionary[Runner, int] = WeakKeyDictionary()  # bytes, where its giver knows
         self._used: dict[str, int] = {}  # subset -> number of its newest answer
         self._answers = 0
         self.answers: Counter[str] = Counter()
         """Subset -> how often it has answered."""
+        self._places: dict[tuple[str, ...], tuple[Place, ...]] = {}
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._plans_until_s = float("inf")
+        self.learn(snapshot)
 
     def plan(self, live: tuple[str, ...]) -> Plan:
         """Returns what to do for the live modalities; the same until something changes."""
@@ -73,11 +75,25 @@ class Roster:
 
     def next_place(self, name: str) -> Place | None:
         """Returns as what a stem or engine is opened next; None where all that it can be has failed."""
-        files = self.snapshot.files(name)
-        places = fallbacks(files, variant=self.options.variant, backend=self.options.backend)
         if not self.aside.of(name) and self.options.variant == AUTO:
             return BY_OPTIONS
+        places = self._places_of(tuple(self.snapshot.files(name)))
         return next(iter(self.aside.usable(name, places, at_s=self.at_s)), None)
+
+    def _places_of(self, variants: tuple[str, ...]) -> tuple[Place, ...]:
+        """Returns all that something in these variants can run as here; asks the backends once."""
+        found = self._places.get(variants)
+        if found is None:
+            found = fallbacks(variants, variant=self.options.variant, backend=self.options.backend)
+            self._places[variants] = found
+        return found
+
+    def learn(self, snapshot: Snapshot) -> None:
+        """Finds out beside the hops what they would else have to wait for: backends, sizes of graphs."""
+        for name in snapshot.names:
+            self._places_of(tuple(snapshot.files(name)))
+        if self.options.memory_budget_mb is not None:
+            self.footprints.learn(snapshot.bundle)
 
     def answered(self, subset: str) -> None:
         """Takes note of who has answered; the least recent goes first."""
@@ -145,14 +161,14 @@ class Roster:
     def size(self, runner: Runner) -> int:
         """Returns the estimated memory of an open runner, in bytes."""
         given = self._given.get(runner)
-        return size_of(self._footprints, self.snapshot.bundle, runner) if given is None else given
+        return size_of(self.footprints, self.snapshot.bundle, runner) if given is None else given
 
     def used_bytes(self) -> int:
         """Returns the estimated memory of everything that is open."""
         return sum(map(self.size, self.snapshot.runners()))
 
     def _likely_size(self, name: str) -> int:
-        return likely_size_of(self._footprints, self.snapshot, name, self.options)
+        return likely_size_of(self.footprints, self.snapshot, name, self.options)
 
 
 def _without(runners: tuple[Runner, ...], gone: Runner) -> tuple[Runner, ...]:
