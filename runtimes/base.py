@@ -59,6 +59,7 @@ class VariantChoice:
             (measured before, on this CPU with these files) or ``kept`` (as the engine that this one takes
             the place of, whose times these are).
         skipped: variants that could not be opened, each with the reason.
+        rejected: backends that "auto" prefers and does not use here, each with the reason.
     """
 
     engine: str
@@ -66,11 +67,13 @@ class VariantChoice:
     medians_ms: tuple[tuple[str, float], ...]
     source: str
     skipped: tuple[tuple[str, str], ...] = ()
+    rejected: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         times = ", ".join(f"{variant} {ms:.2f} ms" for variant, ms in self.medians_ms)
         failed = "; ".join(f"{variant} skipped: {why}" for variant, why in self.skipped)
-        detail = "; ".join(part for part in (times, failed) if part)
+        passed = "; ".join(f"not on {backend}: {why}" for backend, why in self.rejected)
+        detail = "; ".join(part for part in (times, failed, passed) if part)
         return f"{self.engine}: {self.variant} ({self.source}{': ' if detail else ''}{detail})"
 
 

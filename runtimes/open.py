@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeemo.bundle import Bundle, GraphFile
-from edgeemo.errors import BackendError
+from edgeemo.bundle import Bundle
+from edgeemo.errors import BackendError, MissingDependencyError
 from edgeemo.modality import parse_subset
+from edgeemo.runtimes.backends import CHAIN, CPU, Backend, backend_named, read_graph
 from edgeemo.runtimes.base import Runner, VariantChoice
 from edgeemo.runtimes.choose import choose_variant
 from edgeemo.runtimes.machine import cpu_model
 from edgeemo.runtimes.ort import OrtRunner, onnxruntime_version
+from edgeemo.runtimes.ort_providers import OPENVINO
 
+log = logging.getLogger(__name__)
 AUTO = "auto"
-BACKENDS = ("cpu",)
-LOCAL_VARIANTS = {"cpu": ("fp32", "int8", "fp16")}
+BACKENDS = tuple(backend.name for backend in CHAIN)
+"""Names of all backends, in the order in which "auto" prefers them."""
+LOCAL_VARIANTS = {backend.name: backend.variants for backend in CHAIN}
 """What "auto" may pick on each backend; any variant of the bundle can be asked for by name."""
 
 
@@ -34,7 +40,8 @@ def open_engine(
         bundle: where it comes from.
         subset: such as ``audio+video``; any order of the modalities.
         variant: ``fp32``, ``int8``, ...; "auto" takes the fastest here, timed on this machine at first.
-        backend: ``cpu``; "auto" takes the best that is here.
+        backend: one of `BACKENDS`, which is used or refused; "auto" takes the first that works here and has
+            nothing to build, and keeps why others were rejected in ``choice``.
         threads: threads of one call.
         share_weights: as `OrtRunner`.
 
@@ -51,7 +58,6 @@ def open_engine(
         bundle,
         engine,
         bundle.manifest.engines[engine],
-        lambda name: bundle.read_engine(engine, name),
         variant=variant,
         backend=backend,
         threads=threads,
@@ -90,7 +96,6 @@ def open_stem(
         bundle,
         f"stem.{name}",
         bundle.manifest.stems[name],
-        lambda chosen: bundle.read_stem(name, chosen),
         variant=variant,
         backend=backend,
         threads=threads,
@@ -99,16 +104,17 @@ def open_stem(
 
 
 def pick_backend(backend: str) -> str:
-    """Returns the backend that "auto" means here; any other name must be one that exists.
+    """Returns the backend that "auto" opens engines on at once here; any other name must be one that exists.
+
+    Plans of TensorRT are looked up for each engine, so "auto" may open some of them there all the same.
 
     Raises:
         BackendError: there is no such backend; the message lists those there are.
     """
-    if backend == AUTO:
-        return BACKENDS[0]
-    if backend not in BACKENDS:
-        raise BackendError(f"unknown backend {backend!r}; choose one of: {', '.join((AUTO, *BACKENDS))}")
-    return backend
+    if backend != AUTO:
+        return backend_named(backend).name
+    at_once = (each for each in CHAIN if not each.builds and (each.name == CPU or not each.host))
+    return next(each.name for each in at_once if not each.why_not())
 
 
 def fallbacks(files: Iterable[str], *, variant: str, backend: str) -> tuple[tuple[str, str], ...]:
@@ -120,15 +126,18 @@ def fallbacks(files: Iterable[str], *, variant: str, backend: str) -> tuple[tupl
         backend: the one asked for, which comes first, or "auto".
 
     Returns:
-        (backend, variant) pairs; what "auto" never picks (`LOCAL_VARIANTS`) comes last, on the CPU.
+        (backend, variant) pairs; what "auto" never picks (`LOCAL_VARIANTS`) comes last, on the CPU. Backends
+        that cannot be used here are not among them, nor are plans that would have to be built first, unless
+        one of these was asked for.
     """
     there = tuple(files)
     first = pick_backend(backend)
+    others = (each for each in CHAIN if each.name != first and not each.builds)
     places = []
-    for place in (first, *(other for other in BACKENDS if other != first)):
+    for place in (first, *(each.name for each in others if not each.why_not())):
         local = [name for name in LOCAL_VARIANTS[place] if name in there]
         places += [(place, name) for name in sorted(local, key=lambda name: name != variant)]
-    rest = [("cpu", name) for name in there if ("cpu", name) not in places]
+    rest = [(CPU, name) for name in there if (CPU, name) not in places]
     return tuple(places + rest)
 
 
@@ -136,7 +145,6 @@ def _open(
     bundle: Bundle,
     engine: str,
     files: Mapping[str, str],
-    read: Callable[[str], GraphFile],
     *,
     variant: str,
     backend: str,
@@ -144,24 +152,110 @@ def _open(
     share_weights: bool,
 ) -> Runner:
     """Opens one variant by name, or the best of the variants in ``files`` (variant -> file name)."""
-    place = pick_backend(backend)
+    if variant != AUTO and variant not in files:
+        read_graph(bundle, engine, variant)  # refuses it, and lists those there are
+    request = _Request(bundle, engine, files, variant, threads, share_weights)
+    if backend != AUTO:
+        return request.open_on(backend_named(backend), build=True)
+    rejected: list[tuple[str, str]] = []
+    for place in CHAIN:
+        if place.host:
+            break
+        why = place.why_not()
+        if not why:
+            try:
+                runner = request.open_on(place, build=False)
+            except (BackendError, MissingDependencyError) as error:
+                why = str(error)
+            else:
+                return _with_rejected(runner, rejected)
+        log.info("%s: not on %s: %s", engine, place.name, why)
+        rejected.append((place.name, why))
+    return _with_rejected(request.open_on_host(rejected), rejected)
 
-    def open_variant(name: str) -> Runner:
-        return OrtRunner(
-            read(name), engine=engine, variant=name, threads=threads, share_weights=share_weights
-        )
 
-    if variant != AUTO:
-        runner = open_variant(variant)
-        runner.choice = VariantChoice(engine, variant, (), "asked")
+def _with_rejected(runner: Runner, rejected: list[tuple[str, str]]) -> Runner:
+    if runner.choice is not None:
+        runner.choice = replace(runner.choice, rejected=tuple(rejected))
+    return runner
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be opened."""
+
+    bundle: Bundle
+    engine: str
+    files: Mapping[str, str]
+    variant: str
+    threads: int
+    share_weights: bool
+
+    def open_on(self, place: Backend, *, build: bool) -> Runner:
+        """Opens it on one backend."""
+        local = [name for name in place.variants if name in self.files]
+        if self.variant == AUTO and not local and place.name != CPU:
+            raise BackendError(
+                f"engine {self.engine}: {place.name} runs {' or '.join(place.variants)}; this bundle has "
+                f"it in {', '.join(self.files)}"
+            )
+        return self._choose([place], build=build)
+
+    def open_on_host(self, rejected: list[tuple[str, str]]) -> Runner:
+        """Opens it on the CPU, by whichever of the two providers is faster here where both can be had."""
+        cpu, openvino = backend_named(CPU), backend_named(OPENVINO)
+        why = openvino.why_not()
+        if not why and self.variant not in (AUTO, *openvino.variants):
+            why = f"it runs {', '.join(openvino.variants)}"
+        if why:
+            rejected.append((OPENVINO, why))
+            return self._choose([cpu])
+        runner = self._choose([cpu, openvino])
+        if runner.backend != OPENVINO:
+            rejected.append((OPENVINO, "slower here than the CPU provider, or it failed"))
         return runner
-    candidates = [name for name in LOCAL_VARIANTS[place] if name in files] or list(files)
-    key: dict[str, Any] = {
-        "backend": place,
-        "cpu": cpu_model(),
-        "onnxruntime": onnxruntime_version(),
-        "threads": threads,
-        "files": {name: bundle.manifest.files[files[name]].sha256 for name in candidates},
-        **({"share_weights": True} if share_weights else {}),
-    }
-    return choose_variant(engine, candidates, open_variant, key=key)
+
+    def _choose(self, places: list[Backend], *, build: bool = False) -> Runner:
+        """Times what may run, once on this machine, and opens the fastest."""
+        candidates: dict[str, tuple[Backend, str]] = {}
+        for place in places:
+            local = [name for name in place.variants if name in self.files]
+            if self.variant != AUTO:
+                local = [self.variant]
+            elif place.name == CPU:
+                local = local or list(self.files)
+            label = "{}" if place is places[0] else "{} on " + place.name
+            candidates |= {label.format(name): (place, name) for name in local}
+
+        def open_label(label: str) -> Runner:
+            place, name = candidates[label]
+            if place.name != CPU:
+                return place.open(self.bundle, self.engine, name, threads=self.threads, build=build)
+            return OrtRunner(
+                read_graph(self.bundle, self.engine, name),
+                engine=self.engine,
+                variant=name,
+                threads=self.threads,
+                share_weights=self.share_weights,
+            )
+
+        if self.variant != AUTO and len(candidates) == 1:
+            runner = open_label(next(iter(candidates)))
+            runner.choice = VariantChoice(self.engine, self.variant, (), "asked")
+            return runner
+        if len(candidates) == 1:
+            return choose_variant(self.engine, list(candidates), open_label, key={})
+        hashes = {
+            label: self.bundle.manifest.files[self.files[name]].sha256
+            for label, (_, name) in candidates.items()
+        }
+        key: dict[str, Any] = {
+            "backend": ",".join(place.name for place in places),
+            "cpu": cpu_model(),
+            "onnxruntime": onnxruntime_version() if places[0].host else "",
+            "threads": self.threads,
+            "files": hashes,
+            **({"share_weights": True} if self.share_weights else {}),
+            **({} if places[0].host else {"gpu": places[0].machine()}),
+        }
+        return choose_variant(self.engine, list(candidates), open_label, key=key)

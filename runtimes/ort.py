@@ -16,7 +16,12 @@ from edgeemo.runtimes.base import Array, Runner, Shape, TensorSpec
 from edgeemo.runtimes.machine import needs_exact_int8
 
 CPU_PROVIDER = "CPUExecutionProvider"
-BACKEND_OF_PROVIDER = {CPU_PROVIDER: "cpu", "CUDAExecutionProvider": "cuda"}
+BACKEND_OF_PROVIDER = {
+    CPU_PROVIDER: "cpu",
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "ort-tensorrt",
+    "OpenVINOExecutionProvider": "openvino",
+}
 DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -67,6 +72,7 @@ class OrtRunner(Runner):
         threads: threads of one call.
         providers: onnxruntime's execution providers, most wanted first. The first must really be used:
             a session that silently fell back to another is refused.
+        provider_options: of the first provider.
         arena: keep freed memory for the next call.
         share_weights: leave the tensors that a bundle's graphs share where they are, one copy for all
             engines that are open, instead of packing them for this engine's products: less memory,
@@ -74,6 +80,8 @@ class OrtRunner(Runner):
 
     Attributes:
         providers: the execution providers that onnxruntime really uses, read back from the session.
+        placement: provider -> nodes that really run on it, read back; empty on the CPU alone, and where
+            onnxruntime is too old to tell (before 1.24).
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
@@ -89,6 +97,7 @@ class OrtRunner(Runner):
         variant: str = "fp32",
         threads: int = 1,
         providers: Sequence[str] = (CPU_PROVIDER,),
+        provider_options: Mapping[str, str] | None = None,
         arena: bool = False,
         share_weights: bool = False,
     ) -> None:
@@ -112,6 +121,9 @@ class OrtRunner(Runner):
             options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = FATAL
         options.enable_cpu_mem_arena = arena
+        options.add_session_config_entry(
+            "session.record_ep_graph_assignment_info", "0" if providers[0] == CPU_PROVIDER else "1"
+        )
         self._errors = _onnxruntime_errors()
         if isinstance(model, bytes):
             model = GraphFile(f"{engine} ({variant})", model)
@@ -130,7 +142,12 @@ class OrtRunner(Runner):
             for name, value in self._weights.items():
                 options.add_initializer(name, value)
         try:
-            session = ort.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
+            session = ort.InferenceSession(
+                source,
+                options,
+                providers=[(providers[0], dict(provider_options or {})), *providers[1:]],
+                enable_fallback=0,
+            )
         except self._errors as error:
             where = f"{len(source)} bytes" if isinstance(source, bytes) else source
             raise BackendError(
@@ -144,6 +161,7 @@ class OrtRunner(Runner):
                 f"engine {engine} ({variant}): asked for {providers[0]}, but onnxruntime really uses "
                 f"{', '.join(self.providers)}; ask for another provider or repair the driver"
             )
+        self.placement = _placement(session, providers[0], f"engine {engine} ({variant})")
         super().__init__(
             engine=engine,
             variant=variant,
@@ -172,6 +190,25 @@ class OrtRunner(Runner):
     def _close(self) -> None:
         # Shared weights stay until this object goes: a call in another thread may still be reading them.
         self._session = None
+
+
+def _placement(session: Any, provider: str, engine: str) -> dict[str, int]:
+    """Returns how many nodes each provider took, as far as this onnxruntime tells.
+
+    Raises:
+        BackendError: the one that was asked for took none.
+    """
+    tell = getattr(session, "get_provider_graph_assignment_info", None)
+    nodes: dict[str, int] = {}
+    if provider != CPU_PROVIDER and tell is not None:
+        for part in tell():
+            nodes[str(part.ep_name)] = nodes.get(str(part.ep_name), 0) + len(part.get_nodes())
+    if nodes and provider not in nodes:
+        raise BackendError(
+            f"{engine}: {provider} takes none of its nodes, all would run on {', '.join(nodes)}; ask for "
+            "another backend or variant"
+        )
+    return nodes
 
 
 @lru_cache(maxsize=1)

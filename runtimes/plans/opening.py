@@ -17,7 +17,7 @@ from edgeemo.runtimes.plans.sealed import read_sealed, write_sealed
 from edgeemo.runtimes.plans.source import source_for_gpu
 from edgeemo.runtimes.plans.store import KERNELS, PlanCache
 from edgeemo.runtimes.trt import TrtRunner
-from edgeemo.runtimes.trt_library import TITLES
+from edgeemo.runtimes.trt_library import TITLES, is_installed, load_library
 
 log = logging.getLogger(__name__)
 _SLOW = "minutes on a Jetson, seconds on a laptop; once"
@@ -52,7 +52,9 @@ def open_plan(
         MissingDependencyError: TensorRT, or what speaks to the driver, is not installed.
         BackendError: no GPU, no plan, or one that cannot be built or opened; the message says why.
     """
-    facts = gpu_facts()  # first: without a driver nobody waits for TensorRT to load
+    if not is_installed(flavour):
+        load_library(flavour)  # says how to install it
+    facts = gpu_facts()  # before it is loaded: without a driver nobody waits for that
     source = source_for_gpu(flavour, graph, facts, engine=engine, variant=variant, options=options)
     cache = cache or PlanCache()
     wanted = source.key()
