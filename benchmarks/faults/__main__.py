@@ -14,7 +14,7 @@ from rich.progress import Progress
 from benchmarks.faults.matrix import Case, Tally, run_matrix
 from benchmarks.faults.play import settings_of
 from benchmarks.faults.recording import load_recording
-from benchmarks.faults.scenario import MODALITIES, Kind, pair_scenarios, single_scenarios
+from benchmarks.faults.scenario import MODALITIES, Kind, pair_scenarios, single_scenarios, triple_scenarios
 from benchmarks.faults.truth import effects
 from benchmarks.report import Report, Table, write_report
 from edgeemo.bundle import Bundle
@@ -27,7 +27,7 @@ _SHOWN = 30
 
 
 def main() -> int:
-    """Runs every fault alone and every pair; fails where a reading was not what it must be."""
+    """Runs faults alone, in pairs and of all modalities; fails where a reading was not what it must be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="default: the one that ships")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="times, each with other moments")
@@ -38,7 +38,10 @@ def main() -> int:
     bundle, recording = Bundle.open(args.bundle), load_recording()
     seeds = range(args.seed, args.seed + args.rounds)
     scenarios = [
-        scenario for seed in seeds for scenario in (*single_scenarios(seed=seed), *pair_scenarios(seed=seed))
+        scenario
+        for seed in seeds
+        for make in (single_scenarios, pair_scenarios, triple_scenarios)
+        for scenario in make(seed=seed)
     ]
     begun = time.perf_counter()
     with Progress(console=Console(stderr=True)) as progress:
@@ -80,7 +83,7 @@ def make_report(tally: Tally, settings: Settings, *, took_s: float) -> Report:
     }
     what = Table(
         "Readings that were not what they must be",
-        "Every fault alone and every two of two modalities; `benchmarks/faults/__init__.py` defines them.",
+        "Every fault alone, every pair, some of all three; `benchmarks/faults/__init__.py` defines them.",
         ("what", "count"),
         [(name, f"{count}") for name, count in counts.items()],
     )

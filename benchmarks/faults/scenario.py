@@ -112,6 +112,14 @@ def pair_scenarios(*, seed: int = 0) -> list[Scenario]:
     return [make_scenario(one, two, seed=seed) for one, two in pairs if one[0] != two[0]]
 
 
+def triple_scenarios(*, seed: int = 0) -> list[Scenario]:
+    """Returns the faults that leave no signal, each of all modalities at once."""
+    return [
+        make_scenario(*((modality, kind) for modality in MODALITIES), seed=seed)
+        for kind in (Kind.ABSENT, Kind.UNPLUGGED, Kind.HANGS, Kind.ZEROS)
+    ]
+
+
 def some_pair_scenarios(count: int, *, seed: int) -> list[Scenario]:
     """Returns `count` different pairs that a seed draws."""
     pairs = pair_scenarios(seed=seed)
