@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from edgeemo.errors import InputError, SensorError
 from edgeemo.sensors import Camera, Chunk, Patience
+from edgeemo.sensors import camera as module
 from edgeemo.sensors.listing.video_nodes import VideoNode, list_video_nodes
 from edgeemo.sensors.opencv import bgr_from_frame, has_gstreamer
 
@@ -251,6 +253,25 @@ def test_a_camera_that_may_come_later_is_waited_for() -> None:
         camera.start(time.monotonic)
         wait_for(lambda: camera.status.state == "absent", "the absence is told")
         assert camera.status.why.startswith("there is no camera no/such/file; ")
+
+
+def test_a_number_keeps_meaning_the_camera_that_it_meant_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    a, b = "/dev/v4l/by-id/usb-A", "/dev/v4l/by-id/usb-B"
+    nodes = [VideoNode(0, "Cam A", a), VideoNode(2, "Cam B", b)]
+    monkeypatch.setattr(module, "list_video_nodes", lambda: nodes)
+    camera = Camera(2)
+    assert camera.recipe().options["source"] == 2
+    nodes[:] = [
+        VideoNode(0, "Cam C", "/dev/v4l/by-id/usb-C"),
+        VideoNode(2, "Cam A", a),
+        VideoNode(4, "Cam B", b),
+    ]
+    assert camera.recipe().options["source"] == 4
+    del nodes[2]
+    gone = camera.glance()
+    assert gone is not None
+    assert (gone.state, gone.why) == ("absent", "there is no camera 2; there are: 0 (Cam C), 2 (Cam A)")
 
 
 def test_passwords_in_addresses_are_not_shown() -> None:

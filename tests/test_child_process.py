@@ -233,6 +233,24 @@ def test_the_child_ends_when_the_parent_is_killed(tmp_path: Path, fault: str) ->
     wait_for(lambda: not is_alive(child), "the child has gone with its parent")
 
 
+def test_a_program_that_never_closes_its_sensor_ends_cleanly(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\nfrom odd_sensors import OddSensor\n"
+        "sensor = OddSensor('hang', marks=sys.argv[1], after=2)\nsensor.start(time.monotonic)\n"
+        "while not sensor.poll(0.1): pass\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    (child,) = (int(mark.read_text()) for mark in tmp_path.iterdir())
+    wait_for(lambda: not is_alive(child), "its child has ended too")
+
+
 @POSIX
 def test_the_terminals_interrupt_does_not_reach_the_child(tmp_path: Path) -> None:
     program = run_program("none", tmp_path)

@@ -42,10 +42,10 @@ class Camera(LiveSensor):
     size of its frames goes on in the size that it began with, because OpenCV scales them.
 
     Args:
-        source: number, path such as ``/dev/v4l/by-id/...`` (which survives renumbering), part of a
-            camera's name (Linux), URL (RTSP, HTTP), GStreamer pipeline (``nvarguscamerasrc ! ... !
-            appsink``, with an OpenCV that has GStreamer) or video file, which is shown at its own pace
-            once; None for the first camera there is.
+        source: number (found again by its stable path where Linux knows one), path such as
+            ``/dev/v4l/by-id/...``, part of a camera's name (Linux), URL (RTSP, HTTP), GStreamer pipeline
+            (``nvarguscamerasrc ! ... ! appsink``, with an OpenCV that has GStreamer) or video file, which
+            is shown at its own pace once; None for the first camera there is.
         size: (width, height) in pixels asked of the device; it may choose another.
         max_fps: frames beyond this many a second are skipped before they are decoded.
         buffer_frames: frames kept while nobody polls.
@@ -98,6 +98,7 @@ class Camera(LiveSensor):
         self._size = size
         self._max_fps = max_fps
         self._required = required
+        self._known_as: str | None = None
 
     @property
     def by_name(self) -> bool:
@@ -121,7 +122,9 @@ class Camera(LiveSensor):
 
     def recipe(self) -> Recipe:
         """How a child process makes it."""
-        options = {"source": self._source, "size": self._size, "max_fps": self._max_fps}
+        place = self._find()
+        source = self._source if isinstance(place, Gone) else place
+        options = {"source": source, "size": self._size, "max_fps": self._max_fps}
         return Recipe("edgeemo.sensors.camera:Camera", options)
 
     def open_device(self, clock: Clock) -> Device | Gone:
@@ -181,10 +184,14 @@ class Camera(LiveSensor):
                 return Gone("absent", f"there is no {self.name}: no such file or address")
             return source or 0
         nodes = list_video_nodes()
-        node = _match(nodes, source)
+        if isinstance(source, int) and self._known_as:  # numbers change when cameras come and go
+            node = next((node for node in nodes if node.stable_path == self._known_as), None)
+        else:
+            node = _match(nodes, source)
         if node is None:
             wanted = "" if source is None else f"there is no {self.name}; "
             return Gone("absent", wanted + _listed(nodes))
+        self._known_as = node.stable_path
         return node.number
 
 
