@@ -22,7 +22,7 @@ def main() -> None:
 
     seen = 0
     with edgeemo.Session(media=args.media) as session:
-        header = header_from_manifest(session.manifest)
+        header = header_from_manifest(session.manifest, hop_s=session.hop_s)
         with open_recorder(args.record, header) as recorder:
             for reading in session:
                 recorder.write(reading)

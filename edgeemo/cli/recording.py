@@ -37,7 +37,7 @@ def recorder_for(args: argparse.Namespace, session: Session) -> Iterator[Recorde
         yield None
         return
     started = None if args.media else round((time.time() - session.now_s) * 1000)
-    header = header_from_manifest(session.manifest, started_at_ms=started)
+    header = header_from_manifest(session.manifest, hop_s=session.hop_s, started_at_ms=started)
     recorder = open_recorder(args.record, header, append=args.append)
     try:
         yield recorder
