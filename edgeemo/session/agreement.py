@@ -28,10 +28,11 @@ def shares_from_evidence(
 
 
 def _softmax(says: Mapping[str, float], temperature: float) -> dict[str, float]:
-    most = max(says.values())
-    powers = [math.exp((value - most) / temperature) for value in says.values()]
-    total = sum(powers)
-    return {label: power / total for label, power in zip(says, powers, strict=True)}
+    values = list(says.values())
+    most, scale = max(values), 1 / temperature
+    powers = [math.exp((value - most) * scale) for value in values]
+    share = 1 / sum(powers)
+    return dict(zip(says, [power * share for power in powers], strict=True))
 
 
 def contradiction_of(shares: Mapping[str, Mapping[str, float]]) -> float | None:
