@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from some_readings import HEADER, some_reading, some_readings
 
-from edgeemo.errors import FormatVersionError, InputError, RecordError
+from edgeemo.errors import FormatVersionError, InputError, MissingDependencyError, RecordError
 from edgeemo.records import convert_record, open_recorder, read_records, read_sessions
 from edgeemo.records.jsonl import JsonlRecorder
 from edgeemo.session import State, Status
@@ -149,6 +149,17 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(HEADER.to_json() | {"edgeemo_record": 2}) + "\n")
     with pytest.raises(FormatVersionError, match="a record of format 2; this edgeemo knows 1"):
         read_records(path)
+    with pytest.raises(FormatVersionError, match="format 2"):
+        open_recorder(path, HEADER, append=True)
+
+
+def test_what_parquet_needs_is_said_before_a_session_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeemo\[parquet\]'"):
+        open_recorder(tmp_path / "a.parquet", HEADER)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeemo.bundle.disk import sync_folder
 from edgeemo.errors import RecordError
-from edgeemo.records.header import RecordHeader, is_header
+from edgeemo.records.header import RecordHeader, header_from_json, is_header
 from edgeemo.records.recorder import refusal
 from edgeemo.session import Reading
 
@@ -41,6 +41,7 @@ class JsonlRecorder:
 
     Raises:
         RecordError: the file exists, is no record, is being written by somebody else, or cannot be written.
+        FormatVersionError: a newer edgeemo wrote what is to be gone on with.
     """
 
     def __init__(
@@ -181,13 +182,14 @@ def _end_of_record(file: int, path: Path) -> int:
         return 0
     with open(file, "rb", closefd=False) as lines:
         try:
-            known = is_header(json.loads(lines.readline()))
+            first = json.loads(lines.readline())
         except ValueError:
-            known = False
-        if not known:
+            first = None
+        if not is_header(first):
             raise RecordError(
                 f"{path} is no record of edgeemo, so nothing is appended to it; give another name"
             )
+        header_from_json(first, where=str(path))  # refuses a newer format
         place = size
         while place:  # backwards to the last end of a line
             start = max(0, place - 65536)
