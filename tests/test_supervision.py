@@ -133,7 +133,7 @@ def test_a_device_far_below_its_rate_is_lost_until_it_keeps_it() -> None:
         assert seen[1][1] == "lost"
         assert 4.5 < seen[1][0] < 6.0
         status = sensor.status
-        assert status.why == "scripted gives 8e+03 samples a second where it promises 16000"
+        assert status.why == "scripted gives 8000 samples a second where it promises 16000"
         assert status.rate == pytest.approx(8000, rel=0.01)
         assert status.declared_rate == 16000
         assert len(sensor.opened_s) == 2  # opened again once, in case that cures it

@@ -20,6 +20,7 @@ from edgeemo.sensors.connections import (
     Recipe,
     ThreadConnection,
 )
+from edgeemo.sensors.pace import Pace
 from edgeemo.sensors.queue import ChunkQueue, Policy
 from edgeemo.sensors.supervision import Patience, Supervisor
 
@@ -30,7 +31,7 @@ _CONNECTIONS: dict[str, type[Connection]] = {
     "process": ProcessConnection,
     "inline": InlineConnection,
 }
-_LEAST_RATE = {AUDIO: 0.7, VIDEO: 0.2}
+_LEAST_SHARE = {AUDIO: 0.7, VIDEO: 0.2}
 """Share of the declared rate below which a device counts as lost: sound comes at exactly the rate that was
 set, cameras give half of it and less in the dark."""
 _UNITS = {AUDIO: "samples", VIDEO: "frames"}
@@ -80,8 +81,7 @@ class LiveSensor(Sensor):
             name,
             self._connection,
             patience=patience,
-            least_rate=_LEAST_RATE.get(modality),
-            unit=_UNITS.get(modality, "pieces"),
+            pace=Pace(least_share=_LEAST_SHARE.get(modality), unit=_UNITS.get(modality, "pieces")),
             seed=seed,
         )
         self._about: dict[str, Any] = {}
@@ -225,9 +225,8 @@ class LiveSensor(Sensor):
         if not self._is_plausible(connection, chunk):
             self.count_losses(drops=1)
             return
-        if chunk.rate_hz:
-            self._supervisor.declare(float(chunk.rate_hz))
-        if not self._supervisor.heard(connection, len(chunk.array) if chunk.rate_hz else 1):
+        amount = len(chunk.array) if chunk.rate_hz else 1
+        if not self._supervisor.heard(connection, amount, declared_rate=chunk.rate_hz):
             return
         with self._supervisor.lock:
             self._chunks += 1

@@ -16,14 +16,13 @@ import numpy as np
 from edgeemo.errors import InputError
 from edgeemo.sensors.base import Clock
 from edgeemo.sensors.connections.base import Connection, Gone
-from edgeemo.sensors.rate import RateMeter
+from edgeemo.sensors.pace import Pace
 
 log = logging.getLogger(__name__)
 
 _MOST_HUNG = 4  # connections left behind in a driver before waiting for one of them to come back
 _STEADY_S = 2.0  # a connection that lasted this long starts the back-off anew
 _SETTLE_S = 0.1  # between giving a device up on purpose and opening it again
-_RECOVERED = 1.15  # a slow device counts as recovered this far above the least rate
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,7 @@ class Supervisor:
         name: the device in words.
         connect: makes a connection; it is begun here.
         patience: deadlines and back-off; may be exchanged between two calls.
-        least_rate: share of the declared rate below which a device counts as lost; None never.
-        unit: what the rate counts, such as ``samples``.
+        pace: whether the device keeps its rate.
         seed: makes the jitter the same every time; None for chance.
     """
 
@@ -80,16 +78,14 @@ class Supervisor:
         connect: Callable[[Clock], Connection],
         *,
         patience: Patience,
-        least_rate: float | None,
-        unit: str,
+        pace: Pace,
         seed: int | None,
     ) -> None:
         self.patience = patience
         self.lock = threading.RLock()
-        self.meter = RateMeter()
         self.connections = 0  # that gave data
         self._name, self._connect_to = name, connect
-        self._least_rate, self._unit = least_rate, unit
+        self._pace = pace
         self._random = np.random.default_rng(seed)
         self._clock: Clock | None = None
         self._connection: Connection | None = None
@@ -98,8 +94,6 @@ class Supervisor:
         self._failures = 0
         self._next_try_s = 0.0
         self._trouble_s: float | None = None
-        self._declared_rate: float | None = None
-        self._slow_since_s: float | None = None
         self._slow_reopened = False
         self._refused = ""
 
@@ -119,7 +113,7 @@ class Supervisor:
             if self._clock is None:
                 self._clock, self._failures = clock, 0
                 self._gone = Gone("lost", f"opening {self._name}")
-                self._forget_pace()
+                self._pace.forget()
                 self._connect(clock)
 
     def end(self) -> list[Connection]:
@@ -158,8 +152,14 @@ class Supervisor:
             else:
                 self._watch(connection, now_s)
 
-    def heard(self, connection: Connection, amount: int) -> bool:
-        """Notes data of a connection; False where it is one that was given up."""
+    def heard(self, connection: Connection, amount: int, *, declared_rate: float | None = None) -> bool:
+        """Notes data of a connection; False where it is one that was given up.
+
+        Args:
+            connection: where it comes from.
+            amount: how many samples, or 1 for a frame or a text.
+            declared_rate: what the data itself says of its rate, as sound does.
+        """
         with self.lock:
             if connection is not self._connection or self._clock is None:
                 return False
@@ -167,12 +167,14 @@ class Supervisor:
             if connection.heard_s is None:
                 self.connections += 1
                 self._trouble_s = now_s
-                self.meter.reset()
+                self._pace.pause()
             elif deadline_s is not None and _watched(connection, now_s) - connection.heard_s > deadline_s:
                 self._trouble_s = now_s
-                self.meter.reset()
+                self._pace.pause()
             connection.heard_s, self._refused = now_s, ""
-            self.meter.add(now_s, amount)
+            self._pace.add(now_s, amount)
+            promised = connection.declared_rate if declared_rate is None else declared_rate
+            self._pace.promised = self._pace.promised if promised is None else float(promised)
             return True
 
     def refuse(self, why: str) -> None:
@@ -194,24 +196,19 @@ class Supervisor:
             silent_s = 0.0 if connection.waits else now_s - connection.heard_s
             if silent_s > deadline_s:
                 return Gone("lost", f"no data from {self._name} for {silent_s:.1f} s{self._refused}")
-            return self._slow(now_s) or running
+            complaint = self._pace.complaint(now_s)
+            return Gone("lost", f"{self._name} {complaint}") if complaint else running
 
     @property
     def rate(self) -> float | None:
         """Samples or frames a second over the last two seconds, None before that is known."""
         with self.lock:
-            return None if self._clock is None else self.meter.rate(self._clock())
+            return None if self._clock is None else self._pace.rate(self._clock())
 
     @property
     def declared_rate(self) -> float | None:
-        """What the device in use promises."""
-        connection = self._connection
-        promised = connection.declared_rate if connection else None
-        return promised if promised is not None else self._declared_rate
-
-    def declare(self, rate: float | None) -> None:
-        """Takes the rate that data itself declares, as sound does."""
-        self._declared_rate = rate
+        """What the device in use promises, None where it promises nothing."""
+        return None if self._clock is None else self._pace.promised
 
     def trouble_s(self) -> float | None:
         """The newest time at which it was wanted and not running; None if there was none."""
@@ -219,25 +216,6 @@ class Supervisor:
             if self._clock is not None and self.now().state != "running":
                 self._trouble_s = self._clock()
             return self._trouble_s
-
-    def _slow(self, now_s: float) -> Gone | None:
-        """What to say of a device that gives far less than it promises."""
-        declared, least = self.declared_rate, self._least_rate
-        if not declared or least is None:
-            return None
-        rate = self.meter.rate(now_s)
-        if self.meter.is_full and rate is not None:
-            bound = least * declared * (1.0 if self._slow_since_s is None else _RECOVERED)
-            if rate >= bound:
-                self._slow_since_s, self._slow_reopened = None, False
-            elif self._slow_since_s is None:
-                self._slow_since_s = now_s
-        if self._slow_since_s is None:
-            return None
-        seen = "few" if rate is None else f"{rate:.3g}"
-        return Gone(
-            "lost", f"{self._name} gives {seen} {self._unit} a second where it promises {declared:.6g}"
-        )
 
     def _watch(self, connection: Connection, now_s: float) -> None:
         patience = self.patience
@@ -248,11 +226,12 @@ class Supervisor:
         if now_s - since_s > limit_s:
             self._give_up(Gone("lost", f"no data from {self._name} for {limit_s:g} s"), now_s)
             return
-        slow = self._slow(now_s)
-        since_s = now_s if self._slow_since_s is None else self._slow_since_s
-        if slow and not self._slow_reopened and now_s - since_s > patience.reopen_s:
+        complaint, slow_since_s = self._pace.complaint(now_s), self._pace.slow_since_s
+        if slow_since_s is None:
+            self._slow_reopened = False
+        elif not self._slow_reopened and now_s - slow_since_s > patience.reopen_s:
             self._slow_reopened = True  # once: a device that is slow by nature stays connected, and lost
-            self._give_up(slow, now_s)
+            self._give_up(Gone("lost", f"{self._name} {complaint}"), now_s)
 
     def _connect(self, clock: Clock) -> None:
         if len(self._left) >= _MOST_HUNG:
@@ -282,11 +261,6 @@ class Supervisor:
         self._failures += 1
         self._next_try_s = now_s + wait_s
         self._gone, self._connection = gone, None
-
-    def _forget_pace(self) -> None:
-        self.meter.reset()
-        self._declared_rate = self._slow_since_s = None
-        self._slow_reopened = False
 
 
 def _watched(connection: Connection, now_s: float) -> float:
