@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from edgeemo.bundle import Bundle  # noqa: E402 - behind the skips
 from edgeemo.cli.demo import RECORDING  # noqa: E402
 from edgeemo.errors import InputError  # noqa: E402
 from edgeemo.faces.finder import FaceFinder  # noqa: E402
+from edgeemo.faces.source import FoundFace  # noqa: E402
+from edgeemo.features.face import FaceBox  # noqa: E402
 from edgeemo.runtimes import open_stem  # noqa: E402
 from edgeemo.runtimes.base import Runner  # noqa: E402
 from edgeemo.sensors import MediaFile  # noqa: E402
@@ -176,6 +179,50 @@ def test_faces_are_searched_for_only_when_needed(stream: VideoStream, frames: li
     before = stream.searches
     shown(stream, [np.zeros_like(frames[0])] * 4, first=16)
     assert stream.searches == before  # nobody is looked for in the dark
+
+
+class Placed:
+    """A source of faces that are always in the same places."""
+
+    detector = "placed"
+    many = True
+    searches = 0
+
+    def __init__(self, *boxes: FaceBox) -> None:
+        self._found = [FoundFace(track, box) for track, box in enumerate(boxes, 1)]
+
+    def find(self, frame: Frame, time_s: float) -> list[FoundFace]:
+        return self._found
+
+    def forget(self) -> None: ...
+
+    def reset(self) -> None: ...
+
+
+def test_of_many_faces_no_more_go_through_the_stem_than_the_settings_say(
+    stem: Runner, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = 0
+    run = stem.run
+
+    def counted(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        nonlocal runs
+        runs += 1
+        return run(feed)
+
+    monkeypatch.setattr(stem, "run", counted)  # counts, and does the real thing
+    video = Bundle.open(DEFAULT_BUNDLE).manifest.modality("video")
+    places = [FaceBox(60.0 + 20 * number, 40, 90) for number in range(6)]
+    stream = VideoStream(video, stem, Settings(max_faces=3), source=Placed(*places))
+    shown(stream, frames[:4])
+    assert runs == 4 * 3
+    assert [face.track for face in stream.faces(0.75)] == [1, 2, 3]
+
+
+def test_a_face_beyond_the_edge_is_not_read(stem: Runner, frames: list[Frame]) -> None:
+    video = Bundle.open(DEFAULT_BUNDLE).manifest.modality("video")
+    stream = VideoStream(video, stem, Settings(), source=Placed(FaceBox(900, 40, 90)))
+    assert shown(stream, frames[:4]) == (State.POOR, "the face lies beyond the edge of the picture")
 
 
 def test_the_live_detector_finds_faces_in_the_dark(frames: list[Frame]) -> None:

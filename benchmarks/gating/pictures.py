@@ -7,7 +7,7 @@ made from face, voice and words ("label-matched": of different people), gated an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,18 @@ from numpy.typing import NDArray
 from benchmarks.report import Table
 from edgeemo.bundle import Bundle
 from edgeemo.datasets.faces import read_ferplus
-from edgeemo.faces.source import FaceSource, FoundFace, HaarFaces
+from edgeemo.faces.source import FoundFace, HaarFaces
 from edgeemo.features.face import FaceBox, FaceSpec
 from edgeemo.session.settings import Settings, settings_from_thresholds
 from edgeemo.session.states import State
 from edgeemo.session.streams.video import VideoStream
-from edgeemo.training.augment.picture import DEFECTS, Defect, in_a_picture
+from edgeemo.training.augment.picture import DEFECTS, FRAME, Defect, in_a_picture
 from edgeemo.training.live.matched import Companions, drawn_labels
-from edgeemo.training.live.picture_gates import found_faces, moved_box
+from edgeemo.training.live.picture_gates import Progress, found_faces, moved_box
 
-FACES = 300
-LOOKS = 6  # frames of a quarter of a second each
+FACES = 240
+LIVE_FACES = 120  # where the live detector looks for them
+LOOKS = 4  # frames of a quarter of a second each
 _FRESH_NOISE = ("noisy", "dark")  # other defects stay as they are from frame to frame
 _OPEN: dict[str, Any] = {
     "face_min_detail": 0.0,
@@ -46,26 +47,30 @@ _WITH, _WITHOUT = "audio+video+text", "audio+text"
 _Figures = dict[str, dict[str, dict[str, float]]]  # defect -> strength -> name -> share
 
 
-class Followed:
-    """Gives the face where it is known to be, as a detector would that misses none."""
+Found = list[list[FoundFace]]  # of each frame
+
+
+class _Given:
+    """Gives faces that are known before, frame by frame, so that two streams can see the same."""
 
     detector = "known"
     many = False
 
-    def __init__(self, box: FaceBox, landmarks: NDArray[np.float32]) -> None:
-        self._found = FoundFace(1, box, landmarks)
+    def __init__(self, found: Found) -> None:
+        self._found = found
         self.searches = 0
 
     def find(self, frame: NDArray[np.uint8], time_s: float) -> list[FoundFace]:
-        """Returns the face."""
+        """Returns the faces of the next frame."""
         self.searches += 1
-        return [self._found]
+        return self._found[self.searches - 1]
 
     def forget(self) -> None:
         """Knows nothing to forget."""
 
     def reset(self) -> None:
-        """Starts again."""
+        """Starts again with the first frame."""
+        self.searches = 0
 
 
 @dataclass
@@ -92,7 +97,12 @@ class _Row:
 
 
 def measure(
-    bundle: Bundle, data: Path, *, variant: str = "int8", faces: int = FACES
+    bundle: Bundle,
+    data: Path,
+    *,
+    variant: str = "int8",
+    faces: int = FACES,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[Table]]:
     """Returns figures and tables of every defect, with a detector that misses no face and the live one.
 
@@ -101,6 +111,7 @@ def measure(
         data: holds the data sets; only ``val`` and ``dev`` are read.
         variant: of engines and stems.
         faces: how many faces.
+        progress: called with (what, conditions done, conditions).
     """
     spec = FaceSpec.from_json(bundle.manifest.modality("video").front_end)
     images, boxes = found_faces(read_ferplus(data / "ferplus", "val"), spec, first=1)
@@ -110,8 +121,9 @@ def measure(
     gated = settings_from_thresholds(bundle.manifest.thresholds)
     subjects = [(images[row][0], boxes[row]) for row in rows]
     try:
-        followed = _curves(companions, subjects, gated, None)
-        live = _curves(companions, subjects, gated, HaarFaces(spec, policy="largest"))
+        followed = _curves(companions, subjects, gated, None, progress)
+        haar = HaarFaces(spec, policy="largest")
+        live = _curves(companions, subjects[:LIVE_FACES], gated, haar, progress)
     finally:
         companions.close()
     thresholds = {name: getattr(gated, name) for name in _OPEN}
@@ -124,43 +136,52 @@ def _curves(
     subjects: list[tuple[NDArray[np.uint8], FaceBox]],
     gated: Settings,
     detector: HaarFaces | None,
+    progress: Progress | None,
 ) -> _Figures:
     found: _Figures = {}
     plan: list[tuple[Defect | None, float]] = [(None, 0.0)]
-    plan += [(defect, strength) for defect in DEFECTS for strength in defect.strengths]
+    for defect in DEFECTS:
+        if detector is None:
+            plan += [(defect, strength) for strength in defect.strengths]
+        elif defect.name not in ("tilted", "turned"):  # without landmarks nobody can tell
+            plan += [(defect, strength) for strength in defect.strengths[::2]]
+    alone = [
+        (companions.right(item, _WITHOUT), companions.right(item, "text")) for item in range(len(subjects))
+    ]
     for number, (defect, strength) in enumerate(plan):
-        if detector and defect and defect.name in ("tilted", "turned"):
-            continue  # the live detector gives no landmarks: nobody can tell
         row = _Row()
         for item, (image, box) in enumerate(subjects):
-            frames = [_frame(image, defect, strength, (number, item, look)) for look in range(LOOKS)]
-            source: FaceSource = detector or Followed(*_known(box, frames[0][1], defect, strength))
-            _add(row, companions, item, [frame for frame, _ in frames], source, gated=gated)
-        found.setdefault(defect.name if defect else "none", {})[f"{strength:g}"] = row.figures()
+            frames, place = _frames(image, defect, strength, (number, item))
+            faces = _known(box, place, defect, strength) if detector is None else _looked(detector, frames)
+            _add(row, companions, item, alone[item], [_Shown(frames, faces, gate) for gate in (None, gated)])
+        name = defect.name if defect else "none"
+        found.setdefault(name, {})[f"{strength:g}"] = row.figures()
+        if progress is not None:
+            progress(f"{name} {strength:g}", number + 1, len(plan))
     return found
 
 
-def _add(
-    row: _Row,
-    companions: Companions,
-    item: int,
-    frames: list[NDArray[np.uint8]],
-    source: FaceSource,
-    *,
-    gated: Settings,
-) -> None:
-    """Shows the frames to a stream without gates and to one with, and reads what each lets through."""
-    alone, words = companions.right(item, _WITHOUT), companions.right(item, "text")
-    row.add("without", alone)
-    row.add("words alone", words)
+@dataclass(frozen=True)
+class _Shown:
+    """What a stream sees, and the settings that it has: None for one without gates."""
+
+    frames: list[NDArray[np.uint8]]
+    faces: Found
+    settings: Settings | None
+
+
+def _add(row: _Row, companions: Companions, item: int, alone: tuple[bool, bool], shown: list[_Shown]) -> None:
+    """Reads what a stream without gates and one with let through."""
+    row.add("without", alone[0])
+    row.add("words alone", alone[1])
     answers: dict[bytes, tuple[bool, ...]] = {}
-    ungated = replace(gated, **_OPEN)
-    for name, settings, kept in (("not gated", ungated, row.seen), ("gated", gated, row.kept)):
-        window = _window(companions, frames, source, settings)
+    stem = _Remembering(companions.stem)
+    for name, kept, show in zip(("not gated", "gated"), (row.seen, row.kept), shown, strict=True):
+        window = _window(companions, stem, show)
         kept.append(window is not None)
         if window is None:
-            row.add(name, alone)
-            row.add(f"video+text, {name}", words)
+            row.add(name, alone[0])
+            row.add(f"video+text, {name}", alone[1])
             continue
         key = window[0].tobytes() + window[1].tobytes()
         if key not in answers:
@@ -171,15 +192,30 @@ def _add(
         row.add(f"video, {name}", answers[key][2])
 
 
+class _Remembering:
+    """A stem that computes the same crop once."""
+
+    def __init__(self, stem: Any) -> None:
+        self._stem, self._known = stem, {}  # type: ignore[var-annotated]  # bytes of the crop -> outputs
+
+    def run(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Returns the stem's outputs."""
+        key = b"".join(array.tobytes() for array in feed.values())
+        if key not in self._known:
+            self._known[key] = self._stem.run(feed)
+        outputs: dict[str, NDArray[Any]] = self._known[key]
+        return outputs
+
+
 def _window(
-    companions: Companions, frames: list[NDArray[np.uint8]], source: FaceSource, settings: Settings
+    companions: Companions, stem: Any, show: _Shown
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     """Returns what the session's stream has for the engine after the frames, None where it has nothing."""
     video = companions.manifest.modality("video")
-    source.reset()
-    stream = VideoStream(video, companions.stem, settings, source=source)
+    settings = replace(Settings(), **_OPEN) if show.settings is None else show.settings
+    stream = VideoStream(video, stem, settings, source=_Given(show.faces))
     at_s = 0.0
-    for look, frame in enumerate(frames):
+    for look, frame in enumerate(show.frames):
         at_s = look * video.window.period_s
         stream.push(frame, time_s=at_s)
     stream.advance(at_s)
@@ -189,23 +225,32 @@ def _window(
     return stream.window(at_s)
 
 
-def _frame(
-    image: NDArray[np.uint8], defect: Defect | None, strength: float, seed: tuple[int, int, int]
-) -> tuple[NDArray[np.uint8], tuple[float, float, float]]:
-    """One frame of a camera that sees the spoiled face, and where the crop is in it."""
-    number, item, look = seed
-    fresh = look if defect is not None and defect.name in _FRESH_NOISE else 0
-    rng = np.random.default_rng([41, number, item, fresh])
-    picture, place = in_a_picture(image) if defect is None else defect.make(image, strength, rng)
-    # No camera gives the same picture twice; one that does is called frozen.
-    noise = np.random.default_rng([43, item, look]).normal(0, 0.5, picture.shape)
-    return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8), place
+def _looked(detector: HaarFaces, frames: list[NDArray[np.uint8]]) -> Found:
+    """What the live detector finds."""
+    detector.reset()
+    return [detector.find(frame, look * 0.25) for look, frame in enumerate(frames)]
 
 
-def _known(
-    box: FaceBox, place: tuple[float, float, float], defect: Defect | None, strength: float
-) -> tuple[FaceBox, NDArray[np.float32]]:
-    """Where the face is, and landmarks turned as the defect says."""
+def _frames(
+    image: NDArray[np.uint8], defect: Defect | None, strength: float, seed: tuple[int, int]
+) -> tuple[list[NDArray[np.uint8]], tuple[float, float, float]]:
+    """What a camera sees of the spoiled face, and where the crop is in it."""
+    fresh = defect is not None and defect.name in _FRESH_NOISE
+    made = []
+    for look in range(LOOKS if fresh else 1):
+        rng = np.random.default_rng([41, *seed, look])
+        made.append(in_a_picture(image) if defect is None else defect.make(image, strength, rng))
+    frames = []
+    for look in range(LOOKS):
+        picture = made[look if fresh else 0][0].astype(np.int16)
+        # No camera gives the same picture twice; one that does is called frozen.
+        grain = np.random.default_rng([43, look]).integers(-1, 2, FRAME)[: len(picture), : picture.shape[1]]
+        frames.append(np.clip(picture + grain, 0, 255).astype(np.uint8))
+    return frames, made[0][1]
+
+
+def _known(box: FaceBox, place: tuple[float, float, float], defect: Defect | None, strength: float) -> Found:
+    """Where the face is in every frame, with landmarks turned as the defect says."""
     box = moved_box(box, place)
     roll = strength if defect is not None and defect.name == "tilted" else 0.0
     yaw = strength if defect is not None and defect.name == "turned" else 0.0
@@ -216,7 +261,7 @@ def _known(
     points[2, 0] += 0.5 * apart * np.tan(np.radians(min(yaw, 89.0)))
     turn = cv2.getRotationMatrix2D((0.0, 0.0), -roll, 1.0)[:, :2]
     middle = np.array([box.left + box.size / 2, box.top + box.size / 2])
-    return box, (points @ turn.T * box.size + middle).astype(np.float32)
+    return [[FoundFace(1, box, (points @ turn.T * box.size + middle).astype(np.float32))]] * LOOKS
 
 
 _COLUMNS = (
@@ -251,7 +296,7 @@ def _live_table(figures: _Figures) -> Table:
     """All defects, the face found by the detector that ships."""
     return Table(
         "Pictures: found by the live detector",
-        "As above; the face is only read where the Haar cascade finds it.",
+        f"As above, {LIVE_FACES} faces; each is only read where the Haar cascade finds it.",
         ("defect", *_COLUMNS),
         [(name, *_cells(strength, row)) for name, rows in figures.items() for strength, row in rows.items()],
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.bundle.manifest import ModalitySpec
-from edgeemo.errors import MissingDependencyError
+from edgeemo.errors import InputError, MissingDependencyError
 from edgeemo.faces.source import FaceSource, FoundFace, open_face_source
 from edgeemo.features.face import FaceBox, FaceSpec, check_frame, crop_face, normalize_face
 from edgeemo.quality.picture import PictureMeter, PictureQuality
@@ -274,9 +274,13 @@ class VideoStream(Stream):
         why = turned = self._gate.turned_away(found)
         crop = None
         if not why:
-            levels = crop_face(frame, box, self._front_end)
-            why = self._gate.flaw(found, levels, frame.shape)
-            crop = None if why else normalize_face(levels, self._front_end)
+            try:
+                levels = crop_face(frame, box, self._front_end)
+            except InputError:
+                why = "the face lies beyond the edge of the picture"
+            else:
+                why = self._gate.flaw(found, levels, frame.shape)
+                crop = None if why else normalize_face(levels, self._front_end)
         return _Face(found.track, part, box.size, crop, why, bool(turned))
 
     def _main(
