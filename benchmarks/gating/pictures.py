@@ -140,11 +140,11 @@ def _curves(
 ) -> _Figures:
     found: _Figures = {}
     plan: list[tuple[Defect | None, float]] = [(None, 0.0)]
-    for defect in DEFECTS:
+    for kind in DEFECTS:
         if detector is None:
-            plan += [(defect, strength) for strength in defect.strengths]
-        elif defect.name not in ("tilted", "turned"):  # without landmarks nobody can tell
-            plan += [(defect, strength) for strength in defect.strengths[::2]]
+            plan += [(kind, strength) for strength in kind.strengths]
+        elif kind.name not in ("tilted", "turned"):  # without landmarks nobody can tell
+            plan += [(kind, strength) for strength in kind.strengths[::2]]
     alone = [
         (companions.right(item, _WITHOUT), companions.right(item, "text")) for item in range(len(subjects))
     ]
