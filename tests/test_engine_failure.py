@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from failing_graphs import NAN, RAISES, WAYS, failing
-from live_like import write_live_like
+from live_like import make_weights, write_live_like
 from speaker import Speaker, told, wait_until
 
+from edgeemo.bundle import Bundle
 from edgeemo.clock import VirtualClock
+from edgeemo.errors import BackendError, BundleError, ReloadError
+from edgeemo.runtimes import OrtRunner
 from edgeemo.session import EngineOptions, EventKind, Session, State
 
 FP32 = EngineOptions(variant="fp32")
@@ -157,3 +161,63 @@ def test_a_stem_that_was_replaced_between_two_hops_still_costs_the_window(tmp_pa
         status = session.read(at_s=2.0).states["audio"]
         assert status.state is State.LOST
         assert "its stem failed (int8 on cpu: " in status.why
+
+
+def test_a_late_engine_whose_file_is_damaged_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+    """Opened when it is wanted, by then its file is another; the other variant is opened in its place."""
+    variants = ("fp32", "int8")
+    options = EngineOptions(variant="int8", memory_budget_mb=0.001)
+    with speaking(tmp_path, {}, variants=variants, options=options) as speaker:
+        place = Bundle.open(tmp_path / "bundle").engine_path("text", "int8")
+        data = bytearray(place.read_bytes())
+        data[len(data) // 2] ^= 1
+        place.write_bytes(data)
+        speaker.sound = False
+        reading = speaker.read_until(lambda reading: reading.has_signal)
+        assert reading.engine == "text.fp32"
+        (event,) = told(speaker.session, EventKind.ENGINE_SET_ASIDE)
+        assert event.message.startswith("text could not be opened (int8 on cpu) and was set aside: ")
+        assert "SHA-256" in event.message
+
+
+def test_readings_go_on_while_engines_are_exchanged_all_the_time(tmp_path: Path) -> None:
+    """Offers and reloads from two threads: every hop is answered, and nothing stays open."""
+    folder = tmp_path / "bundle"
+    weights = [make_weights(), make_weights()]
+    weights[1]["head.text"] = weights[1]["head.text"] * np.float32(2)
+    write_live_like(folder, weights=weights[0])
+    made: list[OrtRunner] = []
+    with Session(folder, engines=FP32) as session:
+
+        def offer() -> None:
+            for number in range(40):
+                name = ("text", "audio+text")[number % 2]
+                try:
+                    graph = session._pool.snapshot.bundle.read_engine(name, "fp32")
+                except BundleError:  # replaced and collected since
+                    continue
+                runner = OrtRunner(graph, engine=name, variant="fp32")
+                made.append(runner)
+                try:
+                    session._pool.offer(name, runner, "it is newer")
+                except (BackendError, ReloadError):
+                    runner.close()
+
+        def reload() -> None:
+            for number in range(6):
+                write_live_like(folder, weights=weights[(number + 1) % 2])
+                session.reload().result(timeout=60)
+
+        with ThreadPoolExecutor() as threads:
+            busy = [threads.submit(offer), threads.submit(reload)]
+            speaker = Speaker(session)
+            readings = [speaker.read()]
+            while not all(job.done() for job in busy) or len(readings) < 20:
+                readings.append(speaker.read())
+            for job in busy:
+                job.result()
+        assert all(reading.has_signal for reading in readings)
+        assert told(session, EventKind.ENGINE_SET_ASIDE) == []
+        assert session.stats().pool.exchanges > 6
+        last = session._pool.snapshot
+    assert all(runner.closed for runner in (*made, *last.runners()))

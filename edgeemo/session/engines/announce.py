@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeemo.runtimes.base import Runner
+from edgeemo.session.engines.aside import Place, place_words
 from edgeemo.session.events import EventKind
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,22 @@ def tell_failures(tell: Tell, failed: Sequence[tuple[Runner, str]], instead: Run
         log.warning("%s", message)
         detail = {**_detail(runner, why), "answers": called(instead) if instead else None}
         tell(EventKind.ENGINE_SET_ASIDE, message, detail)
+
+
+def tell_not_opened(tell: Tell, name: str, place: Place, why: str) -> None:
+    """Tells of what could not be opened, or failed when it was warmed.
+
+    Args:
+        tell: takes the event.
+        name: a subset or ``stem.<modality>``.
+        place: as what.
+        why: the reason.
+    """
+    message = f"{name} could not be opened ({place_words(place)}) and was set aside: {why}"
+    log.warning("%s", message)
+    backend, variant = place
+    detail = {"engine": name, "variant": variant, "backend": backend, "reason": why, "answers": None}
+    tell(EventKind.ENGINE_SET_ASIDE, message, detail)
 
 
 def tell_change(tell: Tell, runner: Runner, why: str, before: Runner | None) -> None:

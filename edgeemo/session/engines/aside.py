@@ -10,6 +10,13 @@ FIRST_S, LONGEST_S = 60.0, 3600.0
 failure doubles the time, so that what is broken for good costs an opening an hour."""
 
 Place = tuple[str, str]  # backend, variant
+BY_OPTIONS: Place = ("auto", "auto")
+"""The place of what is opened as the options say, before anything of it has failed."""
+
+
+def place_words(place: Place) -> str:
+    """Returns a place as a person reads it, such as ``int8 on cpu``."""
+    return "chosen here" if place == BY_OPTIONS else f"{place[1]} on {place[0]}"
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,7 @@ class Aside:
 
     def why(self, name: str) -> str:
         """Says what of a stem or engine failed and why; empty where nothing did."""
-        return "; ".join(
-            f"{variant} on {backend}: {found.why}" for (backend, variant), found in self.of(name).items()
-        )
+        return "; ".join(f"{place_words(place)}: {found.why}" for place, found in self.of(name).items())
 
     def next_try_s(self, at_s: float) -> float:
         """Returns the earliest time after `at_s` at which something may be tried again, or infinity."""

@@ -8,10 +8,11 @@ from contextlib import suppress
 
 from edgeemo.errors import SessionClosedError
 from edgeemo.runtimes.base import Runner
-from edgeemo.session.engines.announce import Tell, tell_change
+from edgeemo.session.engines.announce import Tell, tell_change, tell_not_opened
+from edgeemo.session.engines.aside import BY_OPTIONS
 from edgeemo.session.engines.attempt import sentence_of, warm
 from edgeemo.session.engines.preload import open_part
-from edgeemo.session.engines.roster import BY_OPTIONS, Roster
+from edgeemo.session.engines.roster import Roster
 from edgeemo.session.engines.tally import Tally
 from edgeemo.session.engines.worker import Worker
 
@@ -86,6 +87,7 @@ class Opener:
         for runner in gone:
             runner.close()
         opened: Runner | None = None
+        asked = place
         try:
             where = None if place == BY_OPTIONS else place
             opened = open_part(snapshot.bundle, name, self._roster.options, place=where)
@@ -94,15 +96,20 @@ class Opener:
         else:
             place = (opened.backend, opened.variant)
             why = warm(opened, snapshot.manifest.labels)
+        prepared = None if opened is None else self._roster.prepare(name, opened)
         with self._lock:
             same = snapshot.same_files(name, self._roster.snapshot)
             if opened is None or why or self.closed or not same:
                 if opened is not None:
                     opened.close()
                 if why and same and not self.closed:
-                    self._roster.aside.add(name, place, why, at_s=self._roster.at_s)
+                    # What was asked for may have opened as something else.
+                    for failed in {place} if asked == BY_OPTIONS else {place, asked}:
+                        self._roster.aside.add(name, failed, why, at_s=self._roster.at_s)
+                    self.tally.set_aside += 1
+                    tell_not_opened(self._tell, name, place, why)
                 return not self.closed
-            self.tally.time_exchange(lambda: self._roster.install(name, opened))
+            self.tally.time_exchange(lambda: self._roster.install(name, opened, prepared=prepared))
             self.tally.opened += 1
             gone = self.make_room(name)
         for runner in gone:

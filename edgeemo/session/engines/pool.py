@@ -158,6 +158,7 @@ class EnginePool:
         if name not in snapshot.names:
             raise ReloadError(f"no {name!r} in use here; there are: {', '.join(snapshot.names)}")
         check_answers(snapshot.bundle, name, runner, snapshot.runner(name))
+        prepared = self._roster.prepare(name, runner)
         with self._lock:
             self._check_open()
             if not snapshot.same_files(name, self.snapshot):
@@ -166,7 +167,7 @@ class EnginePool:
                 )
             before = self.snapshot.runner(name)
             self._opener.tally.time_exchange(
-                lambda: self._roster.install(name, runner, memory_bytes=memory_bytes)
+                lambda: self._roster.install(name, runner, memory_bytes=memory_bytes, prepared=prepared)
             )
             gone = self._opener.make_room(name)
         self._opener.retire(gone)

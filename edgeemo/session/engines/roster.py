@@ -9,15 +9,12 @@ from weakref import WeakKeyDictionary
 from edgeemo.modality import subset_members
 from edgeemo.runtimes.base import Runner
 from edgeemo.runtimes.open import AUTO, fallbacks
-from edgeemo.session.engines.aside import Aside, Place
+from edgeemo.session.engines.aside import BY_OPTIONS, Aside, Place
 from edgeemo.session.engines.memory import Footprints
 from edgeemo.session.engines.options import EngineOptions
 from edgeemo.session.engines.plan import Plan, Warmth, make_plan
 from edgeemo.session.engines.preload import likely_size_of, size_of
 from edgeemo.session.engines.snapshot import STEM, Snapshot
-
-BY_OPTIONS: Place = (AUTO, AUTO)
-"""The place of an engine that is opened as the options say, before anything of it has failed."""
 
 
 class Roster:
@@ -115,11 +112,32 @@ class Roster:
         self.aside.add(name, (runner.backend, runner.variant), why, at_s=self.at_s)
         self.change(self.snapshot.having(name, _without(self.snapshot.of(name), runner)))
 
-    def install(self, name: str, runner: Runner, *, memory_bytes: int = 0) -> None:
-        """Lets a runner serve; what served before stands by."""
+    def prepare(self, name: str, runner: Runner) -> tuple[Snapshot, Snapshot]:
+        """Returns the snapshot of now and that in which a runner serves; for `install`, without the lock."""
+        now = self.snapshot
+        return now, now.having(name, (runner, *now.of(name)))
+
+    def install(
+        self,
+        name: str,
+        runner: Runner,
+        *,
+        memory_bytes: int = 0,
+        prepared: tuple[Snapshot, Snapshot] | None = None,
+    ) -> None:
+        """Lets a runner serve; what served before stands by.
+
+        Args:
+            name: a subset or ``stem.<modality>``.
+            runner: opened and checked.
+            memory_bytes: what it takes, where that is known.
+            prepared: from `prepare`; then this is an assignment unless something has changed since.
+        """
         if memory_bytes:
             self._given[runner] = memory_bytes
-        self.change(self.snapshot.having(name, (runner, *self.snapshot.of(name))))
+        if prepared is None or prepared[0] is not self.snapshot:
+            prepared = self.prepare(name, runner)
+        self.change(prepared[1])
 
     def make_room(self, name: str, *, needed: int | None = None) -> list[Runner]:
         """Takes runners away until the budget has room for `name`; returns them, to be closed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeemo.session.engines.aside import place_words
 from edgeemo.session.engines.plan import Warmth
 from edgeemo.session.engines.roster import Roster
 
@@ -76,8 +77,5 @@ def part_stats(roster: Roster, name: str, *, opening: bool) -> PartStats:
         why=why,
         memory_mb=round(sum(map(roster.size, runners)) / 1e6, 2),
         standby=tuple(f"{runner.variant} on {runner.backend}" for runner in runners[1:]),
-        set_aside={
-            f"{variant} on {backend}": found.why
-            for (backend, variant), found in roster.aside.of(name).items()
-        },
+        set_aside={place_words(place): found.why for place, found in roster.aside.of(name).items()},
     )
