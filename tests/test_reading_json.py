@@ -83,6 +83,7 @@ def test_records_of_other_versions_are_read() -> None:
         ({"faces": {}}, "faces .* a list"),
         ({"faces": [{"track_id": 1}]}, r"faces\.0 .* a face \(KeyError\('box'\)\)"),
         ({"faces": [3]}, r"faces\.0 .* an object"),
+        ({"states": {"audio": {"state": []}}}, r"states\.audio\.state of this reading is \[\]"),
         ({"states": {"audio": "live"}}, r"states\.audio .* an object"),
     ],
 )

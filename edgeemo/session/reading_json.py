@@ -87,7 +87,7 @@ def _states(key: str, value: Any) -> dict[str, Status]:
 
 def _status(key: str, value: Any) -> Status:
     status = _object(key, value)
-    if status.get("state") not in set(State):
+    if status.get("state") not in tuple(State):
         raise _wrong(f"{key}.state", status.get("state"), f"one of {', '.join(State)}")
     return Status(
         State(status["state"]),
