@@ -14,7 +14,7 @@ from edgeemo.runtimes.driver import driver_trouble
 from edgeemo.runtimes.gpu import gpu_facts
 from edgeemo.runtimes.ort import OrtRunner, onnxruntime_version
 from edgeemo.runtimes.ort_bound import BoundOrtRunner
-from edgeemo.runtimes.ort_providers import CUDA, OPENVINO, provider_trouble
+from edgeemo.runtimes.ort_providers import CUDA, OPENVINO, ORT_TENSORRT, provider_trouble
 from edgeemo.runtimes.trt_library import RTX, TENSORRT, TITLES, is_installed, load_library
 
 STEM = "stem."
@@ -29,12 +29,14 @@ class Backend(ABC):
         variants: what may run there, best first.
         builds: whether an engine needs something that takes long to build.
         host: whether the CPU computes.
+        asked_only: whether it is used only where it is asked for by name, never by "auto".
     """
 
     name: str
     variants: tuple[str, ...]
     builds: bool = False
     host: bool = False
+    asked_only: bool = False
 
     @abstractmethod
     def why_not(self) -> str:
@@ -108,6 +110,9 @@ class _OrtBackend(Backend):
     def __init__(self, name: str) -> None:
         self.name = name
         self.host = name == OPENVINO
+        self.asked_only = name == ORT_TENSORRT
+        if name == ORT_TENSORRT:
+            self.variants = ("fp16", "int8-trt")
 
     def why_not(self) -> str:
         return provider_trouble(self.name)
@@ -165,6 +170,7 @@ CHAIN: tuple[Backend, ...] = (
     _TrtBackend(TENSORRT),
     _TrtBackend(RTX),
     _OrtBackend(CUDA),
+    _OrtBackend(ORT_TENSORRT),
     _OrtBackend(OPENVINO),
     _CpuBackend(),
 )
@@ -191,7 +197,9 @@ def better_than(name: str) -> tuple[Backend, ...]:
     takes the faster one at once.
     """
     names = [backend.name for backend in CHAIN]
-    return tuple(backend for backend in CHAIN[: names.index(name)] if not backend.host)
+    return tuple(
+        backend for backend in CHAIN[: names.index(name)] if not backend.host and not backend.asked_only
+    )
 
 
 def read_graph(bundle: Bundle, name: str, variant: str) -> GraphFile:

@@ -113,7 +113,11 @@ def pick_backend(backend: str) -> str:
     """
     if backend != AUTO:
         return backend_named(backend).name
-    at_once = (each for each in CHAIN if not each.builds and (each.name == CPU or not each.host))
+    at_once = (
+        each
+        for each in CHAIN
+        if not each.builds and not each.asked_only and (each.name == CPU or not each.host)
+    )
     return next(each.name for each in at_once if not each.why_not())
 
 
@@ -132,7 +136,7 @@ def fallbacks(files: Iterable[str], *, variant: str, backend: str) -> tuple[tupl
     """
     there = tuple(files)
     first = pick_backend(backend)
-    others = (each for each in CHAIN if each.name != first and not each.builds)
+    others = (each for each in CHAIN if each.name != first and not each.builds and not each.asked_only)
     places = []
     for place in (first, *(each.name for each in others if not each.why_not())):
         local = [name for name in LOCAL_VARIANTS[place] if name in there]
@@ -159,6 +163,8 @@ def _open(
         return request.open_on(backend_named(backend), build=True)
     rejected: list[tuple[str, str]] = []
     for place in CHAIN:
+        if place.asked_only:
+            continue
         if place.host:
             break
         why = place.why_not()

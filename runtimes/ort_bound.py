@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from edgeemo.bundle import GraphFile
 from edgeemo.errors import BackendError
 from edgeemo.runtimes.base import Array, TensorSpec
+from edgeemo.runtimes.cache import cache_folder
 from edgeemo.runtimes.ort import OrtRunner, load_onnxruntime
-from edgeemo.runtimes.ort_providers import CUDA, OPENVINO, PROVIDERS, provider_trouble
+from edgeemo.runtimes.ort_providers import CUDA, OPENVINO, ORT_TENSORRT, PROVIDERS, provider_trouble
 
 log = logging.getLogger(__name__)
 DEVICES = {CUDA: "cuda"}
@@ -71,6 +73,11 @@ class BoundOrtRunner(OrtRunner):
         if backend in PROVIDERS and (trouble := provider_trouble(backend)):
             raise BackendError(f"engine {engine} ({variant}): {trouble}")
         wanted = {**_OPTIONS.get(backend, {}), **(options or {})}
+        if (
+            backend == ORT_TENSORRT
+        ):  # it builds at the first call, minutes on a small device, unless it finds these
+            folder = cache_folder() / ORT_TENSORRT
+            wanted = {**_tensorrt_options(folder), **wanted}
         given: dict[str, Any] = {"engine": engine, "variant": variant, "threads": threads}
         self.replays, self.why_no_graph = False, "no CUDA" if backend != CUDA else "switched off"
         if backend == CUDA and cuda_graph:
@@ -122,6 +129,17 @@ class BoundOrtRunner(OrtRunner):
             self._binding = None
             self._in, self._out = {}, {}
             super()._close()
+
+
+def _tensorrt_options(folder: Path) -> dict[str, str]:
+    """Returns how onnxruntime keeps what its TensorRT provider builds."""
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(folder),
+        "trt_fp16_enable": "1",
+    }
 
 
 def _make_value(ort: Any, spec: TensorSpec, device: str) -> Any:

@@ -46,7 +46,7 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestChain:
     def test_the_order(self) -> None:
-        assert BACKENDS == ("tensorrt", "rtx", "cuda", "openvino", "cpu")
+        assert BACKENDS == ("tensorrt", "rtx", "cuda", "ort-tensorrt", "openvino", "cpu")
         assert [backend.name for backend in better_than("cpu")] == ["tensorrt", "rtx", "cuda"]
         assert better_than("tensorrt") == ()
         assert set(LOCAL_VARIANTS) == set(BACKENDS)
@@ -60,6 +60,7 @@ class TestChain:
             assert choice is not None
             reasons = dict(choice.rejected)
             assert list(reasons)[:3] == ["tensorrt", "rtx", "cuda"]
+            assert "ort-tensorrt" not in reasons, "used only where it is asked for"
             assert "openvino" in reasons or runner.backend == "openvino"
             assert all(reasons.values())
             if not is_installed("tensorrt"):
@@ -70,7 +71,7 @@ class TestChain:
             assert f"not on rtx: {reasons['rtx']}" in str(choice)
 
     @without_gpu
-    @pytest.mark.parametrize("backend", ["tensorrt", "rtx", "cuda"])
+    @pytest.mark.parametrize("backend", ["tensorrt", "rtx", "cuda", "ort-tensorrt"])
     def test_asked_for_by_name_it_fails_loudly(self, bundle: Bundle, backend: str) -> None:
         with pytest.raises((BackendError, MissingDependencyError)) as caught:
             open_engine(bundle, "audio", backend=backend, variant="fp16")
@@ -78,7 +79,8 @@ class TestChain:
             "not installed",
             "no usable NVIDIA driver",
             "no NVIDIA driver",
-            "has no CUDAExecutionProvider",
+            "has no CUDAExec",
+            "has no TensorrtExec",
         )
         assert any(word in str(caught.value) for word in words)
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from edgeemo.cli.options import BACKEND_HELP
 from edgeemo.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--variant", default="all", help="one that the bundle has, such as int8, auto, or all (default)"
     )
-    parser.add_argument("--backend", default="auto", help="cpu, or auto (default)")
+    parser.add_argument("--backend", default="auto", help=BACKEND_HELP)
     parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
     parser.add_argument("--calls", type=int, default=200, help="timed calls of each engine (default 200)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from edgeemo.cli.options import BACKEND_HELP
 from edgeemo.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
         default="auto",
         help="one that the bundle has, such as int8, or auto: the fastest here (default)",
     )
-    parser.add_argument("--backend", default="auto", help="cpu, or auto (default)")
+    parser.add_argument("--backend", default="auto", help=BACKEND_HELP)
     parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 

@@ -10,6 +10,11 @@ from edgeemo.errors import InputError
 from edgeemo.sensors.drop import Drop, parse_drop
 from edgeemo.session import EngineOptions
 
+BACKEND_HELP = (
+    "tensorrt, rtx (TensorRT for RTX), cuda, ort-tensorrt, openvino or cpu, which is used or refused; auto "
+    "(default): the first that works here and has nothing to build"
+)
+
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--bundle --subset --variant --backend --threads --json``."""
@@ -25,7 +30,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="one that the bundle has, such as int8, or auto: the fastest here (default)",
     )
-    parser.add_argument("--backend", default="auto", help="cpu, or auto (default)")
+    parser.add_argument("--backend", default="auto", help=BACKEND_HELP)
     parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
