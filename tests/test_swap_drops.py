@@ -63,6 +63,8 @@ def test_no_reading_is_stale_and_the_first_right_one_comes_in_time() -> None:
         allowed_s = bundle.manifest.hop_s + DEADLINE_S.get(kind.split(", ")[1], 0.0)
         assert max(found["gap_s"]) <= allowed_s, kind
         assert found["stale"] == found["wrong"] == 0, kind
+        late = figures["late_fusion"][kind]
+        assert (late["gap_s"], late["stale"]) == (found["gap_s"], 0)
     times, stale = tables
     assert len(times.rows) == 9
     assert stale.rows[0][1:] == ("1", "1")

@@ -74,11 +74,20 @@ def _stale(figures: dict[str, Any]) -> Table:
         ),
     ]
     note = (
-        f"Readings of the minute after the drop ({readings}) to which the dead modality still adds. edgeemo: "
-        "the most of the virtual runs above. Late fusion with sensor states leaves at the same hop: the "
-        "states decide that, not the fusion. With half-lives alone it is never told: counted are readings "
-        f"in which the dead one has more than {FORGOTTEN:.0%} of the weight, 2^(-age / half-life) over the "
+        f"Readings of the minute after the drop ({readings}) to which the dead modality still adds. edgeemo "
+        "and late fusion with its sensor states: the most of the virtual runs above, until the drop is "
+        "noticed; the states decide that, not the fusion. With half-lives nobody is told; counted are "
+        f"readings in which the dead one has more than {FORGOTTEN:.0%} of the weight, 2^(-age / half-life) over the "
         "sum; the last one left has all of it for ever."
     )
     columns = ("way", "two others live", "it was the last one")
     return Table("Readings that use a dead modality", note, columns, rows)
+
+
+def _most_hops(runs: dict[str, Any]) -> tuple[str, str]:
+    """Returns the most readings that used a dead modality, with others beside it and alone."""
+    most = {kind: max(found["hops"]) for kind, found in runs.items()}
+    return (
+        str(max(count for kind, count in most.items() if "alone" not in kind)),
+        str(max(count for kind, count in most.items() if "alone" in kind)),
+    )

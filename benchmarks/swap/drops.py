@@ -18,7 +18,7 @@ from benchmarks.swap.scene import Scene, ScenePlayer, read_scene
 from edgeemo.bundle import Bundle
 from edgeemo.clock import VirtualClock
 from edgeemo.errors import EdgeEmoError
-from edgeemo.session import EngineOptions, Reading, Session
+from edgeemo.session import EngineOptions, Reading, Session, State
 
 PHASES = (0.02, 0.14, 0.26, 0.38, 0.49)
 """When the sensor drops, in seconds after a hop."""
@@ -37,20 +37,20 @@ def measure(bundle: Bundle, *, variant: str, phases: int, real_rounds: int) -> t
     options = EngineOptions(variant=variant)
     order = bundle.manifest.order
     virtual: dict[str, list[Drop]] = {}
-    for modality, fault in _kinds():
-        virtual[f"{modality}, {fault}"] = [
-            _virtual_drop(bundle, scene, options, (modality, fault), order=order, phase_s=phase_s)
-            for phase_s in PHASES[:phases]
-        ]
-    for modality in ("audio", "video"):  # nothing is left
-        virtual[f"{modality} alone, hang"] = [
-            _virtual_drop(bundle, scene, options, (modality, "hang"), order=(modality,), phase_s=phase_s)
-            for phase_s in PHASES[:phases]
-        ]
+    late: dict[str, list[Drop]] = {}
+    kinds = [(f"{modality}, {fault}", modality, fault, order) for modality, fault in _kinds()]
+    alone = [(f"{modality} alone, hang", modality, "hang", (modality,)) for modality in ("audio", "video")]
+    for name, modality, fault, there in kinds + alone:
+        for phase_s in PHASES[:phases]:
+            kind = (modality, fault)
+            own, pooled = _virtual_drop(bundle, scene, options, kind, order=there, phase_s=phase_s)
+            virtual.setdefault(name, []).append(own)
+            late.setdefault(name, []).append(pooled)
     real = _real_drops(bundle, scene, options, rounds=real_rounds)
     hop_s = bundle.manifest.hop_s
     figures = {
         "virtual": {kind: summary(found) for kind, found in virtual.items()},
+        "late_fusion": {kind: summary(found) for kind, found in late.items()},
         "real": {kind: summary(found) for kind, found in real.items()},
         "hop_s": hop_s,
         "half_lives": {
@@ -79,8 +79,12 @@ def _virtual_drop(
     *,
     order: tuple[str, ...],
     phase_s: float,
-) -> Drop:
-    """Lets a sensor drop ``phase_s`` after a hop, on a clock that only moves when the session waits."""
+) -> tuple[Drop, Drop]:
+    """Lets a sensor drop ``phase_s`` after a hop, on a clock that only moves when the session waits.
+
+    Returns:
+        what the session's readings did, and what late fusion does that pools whoever is live in them.
+    """
     modality, fault = kind
     clock, complete, hop_s = VirtualClock(), "+".join(order), bundle.manifest.hop_s
     players = {name: ScenePlayer(scene, name, connection="inline") for name in order}
@@ -90,21 +94,24 @@ def _virtual_drop(
         if fault != MUTE:
             players[modality].die(at_s, fault_of(fault))
         watched: list[tuple[float, str | None]] = []
+        pooled: list[tuple[float, str | None]] = []
         for reading in readings:
             if reading.time_s > at_s:
+                live = [name for name in order if reading.states[name].state is State.LIVE]
                 watched.append((reading.time_s, reading.subset))
+                pooled.append((reading.time_s, "+".join(live) or None))
             elif fault == MUTE and at_s - reading.time_s < hop_s:
                 clock.advance(phase_s)
                 session.mute(modality)
             if reading.time_s > at_s + AFTER_S:
                 break
-    return judge_drop(
-        watched,
-        at_s=at_s,
-        before=complete,
-        after="+".join(name for name in order if name != modality) or None,
-        limit_s=limit_s(fault, hop_s),
+    rest = "+".join(name for name in order if name != modality) or None
+    limit = limit_s(fault, hop_s)
+    own, late = (
+        judge_drop(found, at_s=at_s, before=complete, after=rest, limit_s=limit)
+        for found in (watched, pooled)
     )
+    return own, late
 
 
 def _is_complete(reading: Reading, complete: str) -> bool:
