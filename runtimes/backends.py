@@ -154,7 +154,7 @@ class _TrtBackend(Backend):
             source = source_for_gpu(self.name, graph, gpu_facts(), engine=name, variant=variant)
         except (BackendError, MissingDependencyError):
             return False
-        return PlanCache().find(source.key())[0] is not None
+        return PlanCache().find(source.key(), any_options=True)[0] is not None
 
     def prepare_command(self, bundle: Bundle, name: str, variant: str) -> Sequence[str]:
         program = (sys.executable, "-m", "edgeemo.runtimes.plans.child")

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeemo.errors import EdgeEmoError
+from edgeemo.runtimes.cuda import installed_packages
 from edgeemo.runtimes.driver import driver_trouble
+from edgeemo.runtimes.gpu import gpu_facts
 from edgeemo.runtimes.ort import load_onnxruntime
 
 log = logging.getLogger(__name__)
@@ -89,10 +91,17 @@ def _plugin_trouble(ort: Any, backend: str) -> str:
     """Returns what a provider that needs a GPU lacks."""
     if trouble := driver_trouble(ours=False):
         return trouble
+    built = str(getattr(ort, "cuda_version", "") or "")  # "13.0"; any driver of the same major version serves
+    served = gpu_facts().driver if installed_packages() else ""
+    if built and served and int(served.split(".")[0]) < int(built.split(".", maxsplit=1)[0]):
+        return (
+            f"the driver serves CUDA {served} at most and onnxruntime {ort.__version__} is made for CUDA "
+            f"{built}: update the driver, or install an onnxruntime-gpu for the older CUDA"
+        )
     library = _missing_library(ort, _PLUGINS[backend])
     if not library:
         return ""
-    needs = f"CUDA {getattr(ort, 'cuda_version', '') or '12'} and cuDNN 9"
+    needs = f"CUDA {built or '12'} and cuDNN 9"
     if backend == ORT_TENSORRT:
         needs += " and TensorRT"
     return (

@@ -38,6 +38,7 @@ class TrtRunner(Runner):
         kernels: kernels that TensorRT for RTX compiled for this GPU when the plan ran before
             (see `compiled_kernels`); they spare seconds at the first call. Those of another GPU or version
             are ignored.
+        dla: core of the deep learning accelerator that the plan was built for.
 
     Attributes:
         gpu: where it runs.
@@ -59,6 +60,7 @@ class TrtRunner(Runner):
         ordinal: int = 0,
         cuda_graph: bool = True,
         kernels: bytes = b"",
+        dla: int | None = None,
     ) -> None:
         self.library = library
         self._title = f"{TITLES[library.flavour]} {library.version}"
@@ -68,7 +70,7 @@ class TrtRunner(Runner):
             opened.callback(self.gpu.close)
             opened.callback(self._drop)
             with self.gpu:
-                self._runtime, self._engine = _deserialize(library, plan, self._name)
+                self._runtime, self._engine = _deserialize(library, plan, self._name, dla)
                 self._config, self._cache = _runtime_cache(self._engine, kernels)
                 self._context = self._create_context()
                 address, self._stream = self.gpu.cuda.stream()
@@ -226,10 +228,14 @@ class TrtRunner(Runner):
         self._engine = self._runtime = None
 
 
-def _deserialize(library: Library, plan: bytes | memoryview, name: str) -> tuple[Any, Any]:
+def _deserialize(
+    library: Library, plan: bytes | memoryview, name: str, dla: int | None = None
+) -> tuple[Any, Any]:
     words = library.logger.words
     words.take()
     runtime = library.module.Runtime(library.logger)
+    if dla is not None:
+        runtime.DLA_core = dla
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise BackendError(

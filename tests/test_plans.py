@@ -95,6 +95,17 @@ class TestKey:
         assert built
         assert bytes(cache.find_or_build(KEY, "audio", build).plan) == PLAN
 
+    def test_other_build_options_will_do_where_none_are_asked_for(self, cache: PlanCache) -> None:
+        stored(cache, replace(KEY, dla=0, workspace_mb=64, level=1))
+        found, _ = cache.find(KEY, any_options=True)
+        assert found is not None
+        assert (found.key.dla, bytes(found.plan)) == (0, PLAN)
+        stored(cache, KEY, b"exactly")
+        exact, _ = cache.find(KEY, any_options=True)
+        assert exact is not None
+        assert bytes(exact.plan) == b"exactly"
+        assert cache.find(replace(KEY, version="10.7.0"), any_options=True)[0] is None
+
     def test_a_plan_for_several_generations_serves_each(self, cache: PlanCache) -> None:
         three = replace(KEY, flavour="rtx", gpu="", capabilities=("8.6", "8.9", "12.0"))
         stored(cache, three)

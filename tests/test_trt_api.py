@@ -139,6 +139,7 @@ def test_every_name_that_only_a_gpu_reaches_is_looked_at() -> None:
         "IRuntimeCache.serialize",
         "IRuntimeConfig.set_runtime_cache",
         "module.nptype",
+        "Runtime.DLA_core",
         "IBuilderConfig.DLA_core",
         "module.BuilderFlag.GPU_FALLBACK",
     } <= seen

@@ -11,6 +11,9 @@ from typing import Any
 from edgeemo.errors import BackendError
 from edgeemo.runtimes.trt_library import TITLES
 
+BUILD_OPTIONS = ("workspace_mb", "dla", "level")
+"""Fields of a key that a user chooses; a plan runs whatever they are."""
+
 
 @dataclass(frozen=True)
 class PlanKey:
@@ -46,11 +49,12 @@ class PlanKey:
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def misfit(self, wanted: PlanKey) -> str:
+    def misfit(self, wanted: PlanKey, *, any_options: bool = False) -> str:
         """Returns why a plan with this key is of no use where ``wanted`` is; empty where it is.
 
         Args:
             wanted: the key of this machine: one GPU, one capability.
+            any_options: whether plans with another workspace, accelerator or effort will do too.
         """
         title = TITLES.get(self.flavour, self.flavour)
         if self.flavour != wanted.flavour:
@@ -62,7 +66,8 @@ class PlanKey:
             return f"plan is for {built}, this GPU is {', '.join(map(sm_name, wanted.capabilities))}"
         if self.gpu and self.gpu != wanted.gpu:
             return f"plan is for {self.gpu}, this GPU is {wanted.gpu}"
-        for field in ("engine_sha256", "precision", "profile", "workspace_mb", "dla", "level"):
+        of_the_engine = ("engine_sha256", "precision", "profile")
+        for field in of_the_engine if any_options else (*of_the_engine, *BUILD_OPTIONS):
             have, want = getattr(self, field), getattr(wanted, field)
             if have != want:
                 return f"plan has another {field.replace('_', ' ')}: {have}, wanted {want}"

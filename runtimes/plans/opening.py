@@ -43,7 +43,7 @@ def open_plan(
         engine: its name.
         variant: of the graph.
         build: build the plan where there is none; False refuses instead.
-        options: workspace, accelerator, effort.
+        options: workspace, accelerator, effort; None for those of whatever plan is there.
         cache: where plans lie; None for the user's.
         on_step: told how far a build is.
         stop: cancels a build.
@@ -58,7 +58,7 @@ def open_plan(
     source = source_for_gpu(flavour, graph, facts, engine=engine, variant=variant, options=options)
     cache = cache or PlanCache()
     wanted = source.key()
-    opened, rejected = cache.find(wanted)
+    opened, rejected = cache.find(wanted, any_options=options is None)
     if opened is None:
         if not build:
             why = rejected or "none was built yet"
@@ -87,7 +87,8 @@ def open_plan(
     known = b""
     with suppress(BackendError):
         known = bytes(read_sealed(place)[1])
-    runner = TrtRunner(source.library, opened.plan, engine=engine, variant=variant, kernels=known)
+    dla = None if opened.key.dla < 0 else opened.key.dla
+    runner = TrtRunner(source.library, opened.plan, engine=engine, variant=variant, kernels=known, dla=dla)
     try:
         for _ in range(3):  # kernels load, and the graph is recorded, before the first hop
             runner.run(typical_feed(runner.inputs))

@@ -57,12 +57,14 @@ class OpenedPlan:
 
     Attributes:
         plan: its bytes.
+        key: what it was built from, with and for.
         path: where it lies; None where it could not be kept.
         trouble: why not, in words; empty where it was.
         seconds: what building took just now; None where it was found.
     """
 
     plan: bytes | memoryview
+    key: PlanKey
     path: Path | None
     trouble: str = ""
     seconds: float | None = None
@@ -91,10 +93,15 @@ class PlanCache:
         self.brought = tuple(brought)
         self.limit_bytes = limit_mb * 1e6
 
-    def find(self, wanted: PlanKey) -> tuple[OpenedPlan | None, str]:
+    def find(self, wanted: PlanKey, *, any_options: bool = False) -> tuple[OpenedPlan | None, str]:
         """Returns a plan for this key, verified, and why others of the same engine were rejected.
 
         Damaged plans of the cache are deleted, so that the next build replaces them.
+
+        Args:
+            wanted: the key.
+            any_options: whether plans with another workspace, accelerator or effort will do too, where there
+                is none with those wanted.
         """
         reasons: list[str] = []
         for place in self._candidates(wanted):
@@ -102,7 +109,7 @@ class PlanCache:
                 key = key_from_json(read_header(place).get("key"))
                 if key.engine_sha256 != wanted.engine_sha256 or key.precision != wanted.precision:
                     continue
-                if misfit := key.misfit(wanted):
+                if misfit := key.misfit(wanted, any_options=any_options):
                     reasons.append(misfit)
                     continue
                 _, plan = read_sealed(place)
@@ -114,7 +121,7 @@ class PlanCache:
                 continue
             with suppress(OSError):  # only for the order in which plans go
                 os.utime(place)
-            return OpenedPlan(plan, place), ""
+            return OpenedPlan(plan, key, place), ""
         return None, "; ".join(dict.fromkeys(reasons))
 
     def find_or_build(
@@ -153,7 +160,7 @@ class PlanCache:
             trouble = _in_words(self.folder, error)
             log.warning("%s", trouble)
             plan, seconds = build()
-            return OpenedPlan(plan, None, trouble, seconds)
+            return OpenedPlan(plan, wanted, None, trouble, seconds)
         with lock:
             found, _ = self.find(wanted)
             if found is not None:
@@ -164,9 +171,9 @@ class PlanCache:
             except OSError as error:
                 trouble = _in_words(self.folder, error)
                 log.warning("%s", trouble)
-                return OpenedPlan(plan, None, trouble, seconds)
+                return OpenedPlan(plan, wanted, None, trouble, seconds)
         self.shrink(spare=place)
-        return OpenedPlan(plan, place, "", seconds)
+        return OpenedPlan(plan, wanted, place, "", seconds)
 
     def path_of(self, key: PlanKey, engine: str) -> Path:
         """Returns where the plan of an engine with this key lies in the cache."""
