@@ -23,6 +23,7 @@ from edgeemo.runtimes import OrtRunner
 from edgeemo.session import EngineOptions, EventKind, Session, State
 from edgeemo.session.engines.memory import Footprints
 from edgeemo.session.engines.options import EngineOptions as Options
+from edgeemo.session.engines.pool import EnginePool
 from edgeemo.session.engines.preload import open_part, open_snapshot, preload_order
 from edgeemo.session.engines.roster import Roster
 from edgeemo.session.session import DEFAULT_BUNDLE
@@ -347,3 +348,33 @@ def test_closing_while_an_engine_opens_leaves_nothing_open(
     go_on.set()
     wait_until(lambda: threads("edgeemo-engines") == 0)
     assert [runner.closed for runner in opened] == [True]
+
+
+def test_what_stood_by_goes_first_where_an_offered_engine_needs_the_room(bundle: Bundle) -> None:
+    with Session(bundle, engines=options(bundle, *SINGLES)) as session:
+        before = session._pool.snapshot.engines["text"]
+        session._pool.offer("text", offered(bundle, "text"), "faster")
+        wait_until(lambda: before.closed)
+        part = session.stats().pool.parts["text"]
+        assert (part.backend, part.standby) == ("other", ())
+        assert session.stats().pool.evicted == 1
+
+
+def test_what_was_offered_or_failed_while_a_reload_opened_stays_so(tmp_path: Path, bundle: Bundle) -> None:
+    chosen = EngineOptions(variant="fp32")
+    snapshot = open_snapshot(bundle, chosen)
+    pool = EnginePool(snapshot, chosen)
+    weights = make_weights()
+    weights["head.text"] = weights["head.text"] * np.float32(2)
+    fresh = open_snapshot(write_live_like(tmp_path / "new", weights=weights), chosen, instead_of=snapshot)
+    pool.offer("audio", offered(bundle, "audio"), "faster")
+    video = snapshot.engines["video"]
+    pool._roster.fail("video", video, "it was made to")
+    video.close()
+    pool.exchange(fresh)
+    assert [runner.backend for runner in pool.snapshot.of("audio")] == ["other", "cpu"]
+    assert pool.snapshot.runner("video") is None
+    assert pool.stats().parts["video"].state == "set aside"
+    pool.close()
+    assert all(runner.closed for runner in (*fresh.runners(), *pool.snapshot.runners()))
+    assert len(snapshot.held) == len(fresh.held) == 0
