@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from edgeemo.bundle import Bundle
+from edgeemo.bundle import Bundle, GraphFile
+from edgeemo.runtimes.backends import Backend
 from edgeemo.runtimes.base import Array, Runner
 from edgeemo.runtimes.ort import OrtRunner
+from edgeemo.sensors import TextQueue
 from edgeemo.session.engines.move_up import MoveUp
 from edgeemo.session.engines.options import EngineOptions
 from edgeemo.session.engines.pool import EnginePool
 from edgeemo.session.engines.preload import open_snapshot
 from edgeemo.session.engines.snapshot import STEM
 from edgeemo.session.events import EventKind
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.session.session import DEFAULT_BUNDLE, Session
 
 PATIENCE_S = 60.0
 BUILD = "import pathlib, sys, time; time.sleep({wait_s}); pathlib.Path(sys.argv[1]).touch(); sys.exit({code})"
@@ -32,10 +34,11 @@ class Wrong(OrtRunner):
         return {name: -array for name, array in super()._run(feed).items()}
 
 
-class SecondCpu:
+class SecondCpu(Backend):
     """onnxruntime once more, standing where a GPU would be: it has to be built for, in a child process."""
 
     name = "second-cpu"
+    variants = ("fp16",)
 
     def __init__(
         self,
@@ -52,9 +55,6 @@ class SecondCpu:
     def why_not(self) -> str:
         return self._why_not
 
-    def variant_of(self, variants: Collection[str]) -> str | None:
-        return "fp16" if "fp16" in variants else None
-
     def is_prepared(self, bundle: Bundle, name: str, variant: str) -> bool:
         return (self._folder / name).exists()
 
@@ -62,9 +62,8 @@ class SecondCpu:
         code = "'this graph cannot be built'" if name in self.fails else "0"
         return [sys.executable, "-c", BUILD.format(wait_s=self._wait_s, code=code), str(self._folder / name)]
 
-    def open(self, bundle: Bundle, name: str, variant: str, *, threads: int) -> Runner:
-        read = bundle.read_stem if name.startswith(STEM) else bundle.read_engine
-        runner = self._runner(read(name.removeprefix(STEM), variant), engine=name, variant=variant)
+    def open_graph(self, graph: GraphFile, name: str, variant: str, *, threads: int, build: bool) -> Runner:
+        runner = self._runner(graph, engine=name, variant=variant)
         runner.backend = self.name
         self.opened.append(name)
         return runner
@@ -117,7 +116,8 @@ def test_everything_moves_and_answers_as_before(pool: EnginePool, events: Events
     moving.start()
     until(lambda: backends_of(pool) == {"second-cpu"})
     after = pool.recognize(("text",), lambda name: (feed["features"], feed["mask"]), at_s=0.5)
-    moving.close()
+    moving.stop()
+    moving.join(PATIENCE_S)
     assert after.runner is not None
     assert after.runner.backend == "second-cpu"
     assert abs(after.outputs["logits"] - before.outputs["logits"]).max() < 0.1
@@ -136,7 +136,8 @@ def test_a_build_that_fails_is_one_event_and_the_cpu_goes_on(
     others = set(pool.snapshot.names) - {"audio"}
     until(lambda: {name for name in pool.snapshot.names if _backend(pool, name) == "second-cpu"} == others)
     time.sleep(0.5)  # it is not tried again and again
-    moving.close()
+    moving.stop()
+    moving.join(PATIENCE_S)
     failed = events.of(EventKind.MOVE_FAILED)
     assert len(failed) == 1
     assert "audio does not move to second-cpu" in failed[0]
@@ -148,7 +149,8 @@ def test_other_answers_do_not_serve(pool: EnginePool, events: Events, tmp_path: 
     moving = MoveUp(pool, [SecondCpu(tmp_path, runner=Wrong)], threads=1, tell=events.tell)
     moving.start()
     until(lambda: len(events.of(EventKind.MOVE_FAILED)) == len(pool.snapshot.names))
-    moving.close()
+    moving.stop()
+    moving.join(PATIENCE_S)
     assert backends_of(pool) == {"cpu"}
     assert all("gives other" in message for message in events.of(EventKind.MOVE_FAILED))
 
@@ -161,7 +163,8 @@ def test_a_backend_that_cannot_be_used_gives_its_reason_and_the_next_is_tried(
     moving = MoveUp(pool, [first, SecondCpu(tmp_path)], threads=1, tell=events.tell)
     moving.start()
     until(lambda: backends_of(pool) == {"second-cpu"})
-    moving.close()
+    moving.stop()
+    moving.join(PATIENCE_S)
     assert moving.rejected == {"rtx": "CUDA error 35: no driver"}
 
 
@@ -171,12 +174,41 @@ def test_closing_ends_a_build_under_way(pool: EnginePool, events: Events, tmp_pa
     until(lambda: moving._child is not None)
     child = moving._child
     assert child is not None
-    moving.close(PATIENCE_S)
+    moving.stop()
+    moving.join(PATIENCE_S)
     assert child.poll() is not None
     if sys.platform != "win32":
         with pytest.raises(ProcessLookupError):
             os.kill(child.pid, 0)
     assert events == []
+
+
+def test_a_session_serves_at_once_and_moves_up_without_losing_a_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = SecondCpu(tmp_path, wait_s=0.5)
+    monkeypatch.setattr("edgeemo.session.session.better_than", lambda name: (second,))
+    words = TextQueue()
+    options = EngineOptions(subsets=("text",))
+    settings = {"hop_s": 0.1, "hold_s": 0.0}
+    backends: list[str] = []
+    with Session(sensors=[words], engines=options, settings=settings) as session:
+        begun = time.monotonic()
+        readings = iter(session)
+        words.push("I am so happy")
+        for reading in readings:
+            assert time.monotonic() - begun < PATIENCE_S
+            if reading.backend is not None:
+                backends.append(reading.backend)
+            changed = [event for event in session.events() if event.kind is EventKind.ENGINE_CHANGED]
+            if len(changed) == 2 and backends[-5:] == ["second-cpu"] * 5:
+                break
+        stats = session.stats()
+    assert backends[0] == "cpu"  # before anything was built
+    assert stats.hops + stats.late_hops >= len(backends)
+    assert [event.detail["backend"] for event in changed] == ["second-cpu"] * 2  # the engine and its stem
+    moved = backends.index("second-cpu")
+    assert backends == ["cpu"] * moved + ["second-cpu"] * (len(backends) - moved)
 
 
 def _backend(pool: EnginePool, name: str) -> str:

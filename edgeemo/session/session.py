@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from edgeemo.bundle import Bundle, Manifest
 from edgeemo.errors import InputError, SessionClosedError
+from edgeemo.runtimes.backends import CPU, better_than
+from edgeemo.runtimes.open import AUTO
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
@@ -23,6 +25,7 @@ from edgeemo.sensors.registry import sensor_from_spec
 from edgeemo.session.asynchronous import readings_from
 from edgeemo.session.callbacks import Callbacks
 from edgeemo.session.core import Core
+from edgeemo.session.engines.move_up import MoveUp
 from edgeemo.session.engines.options import EngineOptions
 from edgeemo.session.engines.pool import EnginePool
 from edgeemo.session.engines.preload import open_snapshot
@@ -138,6 +141,11 @@ class Session:
             self._pool.close()
             raise
         self._reloader = Reloader(folder, options, pool=self._pool, tell=self._tell)
+        self._move_up: MoveUp | None = None
+        if options.backend == AUTO and in_time:
+            better = better_than(CPU)
+            self._move_up = MoveUp(self._pool, better, threads=options.threads, tell=self._tell)
+            self._move_up.start()
         close_at_exit(self)
 
     @property
@@ -503,8 +511,12 @@ class Session:
             return
         self._closed.set()
         begun_s = time.monotonic()
+        if self._move_up is not None:
+            self._move_up.stop()
         self._source.close()
         self._pool.close(timeout_s=max(0.4, _CLOSE_S - (time.monotonic() - begun_s)))
+        if self._move_up is not None:
+            self._move_up.join()
         if self._watch is not None:
             self._watch.close()
         if self._callbacks is not None:

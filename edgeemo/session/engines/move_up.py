@@ -6,12 +6,12 @@ import logging
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from edgeemo.bundle import Bundle
 from edgeemo.errors import EdgeEmoError, SessionClosedError
-from edgeemo.runtimes.base import Runner
+from edgeemo.runtimes.backends import Backend
 from edgeemo.session.engines.pool import EnginePool
 from edgeemo.session.engines.snapshot import STEM
 from edgeemo.session.events import EventKind
@@ -22,27 +22,6 @@ Tell = Callable[[EventKind, str, Mapping[str, Any]], object]
 
 _LOOK_S = 0.2
 _END_S = 1.0  # what a child gets to end by itself
-
-
-class Backend(Protocol):
-    """What is known here of a place where engines run; see `edgeemo.runtimes.backends`."""
-
-    name: str
-
-    def why_not(self) -> str:
-        """Says why it cannot be used on this machine; empty where it can."""
-
-    def variant_of(self, variants: Collection[str]) -> str | None:
-        """Returns which of a stem's or engine's variants runs there best; None where none does."""
-
-    def is_prepared(self, bundle: Bundle, name: str, variant: str) -> bool:
-        """Tells whether it can be opened at once: there is nothing to build, or it was built before."""
-
-    def prepare_command(self, bundle: Bundle, name: str, variant: str) -> Sequence[str]:
-        """Returns the program that builds what opening needs, and keeps it in the cache."""
-
-    def open(self, bundle: Bundle, name: str, variant: str, *, threads: int) -> Runner:
-        """Opens what was prepared."""
 
 
 class MoveUp:
@@ -73,13 +52,16 @@ class MoveUp:
         """Begins; returns at once."""
         self._thread.start()
 
-    def close(self, timeout_s: float = _END_S) -> None:
-        """Ends what is being built, and waits for the thread. May be called twice."""
+    def stop(self) -> None:
+        """Ends what is being built; returns at once. May be called twice."""
         self._stop.set()
         with self._lock:
             child = self._child
         if child is not None:
             child.kill()
+
+    def join(self, timeout_s: float = _END_S) -> None:
+        """Waits for the thread; `stop` it first."""
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 
