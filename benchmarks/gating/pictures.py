@@ -7,7 +7,7 @@ made from face, voice and words ("label-matched": of different people), gated an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report import Table
+from benchmarks.gating.picture_tables import Figures
 from edgeemo.bundle import Bundle
 from edgeemo.datasets.faces import read_ferplus
 from edgeemo.faces.source import FoundFace, HaarFaces
@@ -44,7 +44,6 @@ _OPEN: dict[str, Any] = {
 }
 """Thresholds that no face crosses."""
 _WITH, _WITHOUT = "audio+video+text", "audio+text"
-_Figures = dict[str, dict[str, dict[str, float]]]  # defect -> strength -> name -> share
 
 
 Found = list[list[FoundFace]]  # of each frame
@@ -102,15 +101,17 @@ def measure(
     *,
     variant: str = "int8",
     faces: int = FACES,
+    settings: Settings | None = None,
     progress: Progress | None = None,
-) -> tuple[dict[str, Any], list[Table]]:
-    """Returns figures and tables of every defect, with a detector that misses no face and the live one.
+) -> dict[str, Any]:
+    """Returns the figures of every defect, with a detector that misses no face and the live one.
 
     Args:
-        bundle: what to measure, with its thresholds.
+        bundle: what to measure.
         data: holds the data sets; only ``val`` and ``dev`` are read.
         variant: of engines and stems.
         faces: how many faces.
+        settings: the gates; None for the bundle's own.
         progress: called with (what, conditions done, conditions).
     """
     spec = FaceSpec.from_json(bundle.manifest.modality("video").front_end)
@@ -118,7 +119,7 @@ def measure(
     held = np.array([label for _, label in images])
     rows, labels = drawn_labels(held, bundle.manifest.subsets[_WITH].prior, faces, seed=2)
     companions = Companions(bundle, data, labels, variant=variant, seed=2)
-    gated = settings_from_thresholds(bundle.manifest.thresholds)
+    gated = settings or settings_from_thresholds(bundle.manifest.thresholds)
     subjects = [(images[row][0], boxes[row]) for row in rows]
     try:
         followed = _curves(companions, subjects, gated, None, progress)
@@ -127,8 +128,7 @@ def measure(
     finally:
         companions.close()
     thresholds = {name: getattr(gated, name) for name in _OPEN}
-    figures = {"followed": followed, "live": live, "thresholds": thresholds}
-    return figures, [*_tables(followed, faces), _live_table(live)]
+    return {"followed": followed, "live": live, "thresholds": thresholds}
 
 
 def _curves(
@@ -137,8 +137,8 @@ def _curves(
     gated: Settings,
     detector: HaarFaces | None,
     progress: Progress | None,
-) -> _Figures:
-    found: _Figures = {}
+) -> Figures:
+    found: Figures = {}
     plan: list[tuple[Defect | None, float]] = [(None, 0.0)]
     for kind in DEFECTS:
         if detector is None:
@@ -262,58 +262,3 @@ def _known(box: FaceBox, place: tuple[float, float, float], defect: Defect | Non
     turn = cv2.getRotationMatrix2D((0.0, 0.0), -roll, 1.0)[:, :2]
     middle = np.array([box.left + box.size / 2, box.top + box.size / 2])
     return [[FoundFace(1, box, (points @ turn.T * box.size + middle).astype(np.float32))]] * LOOKS
-
-
-_COLUMNS = (
-    "strength",
-    "face read, not gated",
-    "gated",
-    "without the face",
-    "with it, not gated",
-    "gated",
-    "oracle",
-    "video+text: text, not gated, gated",
-    "video alone: not gated, gated",
-)
-
-
-def _tables(figures: _Figures, faces: int) -> Iterator[Table]:
-    """One table for each defect, the face followed wherever it is."""
-    clean = _cells("none", figures["none"]["0"])
-    for defect in DEFECTS:
-        yield Table(
-            f"Pictures: {defect.name}",
-            f"Strength: {defect.unit}. {faces} faces of FER+ val that no threshold was fitted to, with "
-            "voices and words of the same label (label-matched); accuracy of audio+video+text. The face is "
-            "followed wherever it is. The oracle knows for each strength whether the face helps; video "
-            "alone is right over the readings that there are.",
-            _COLUMNS,
-            [clean, *(_cells(strength, row) for strength, row in figures[defect.name].items())],
-        )
-
-
-def _live_table(figures: _Figures) -> Table:
-    """All defects, the face found by the detector that ships."""
-    return Table(
-        "Pictures: found by the live detector",
-        f"As above, {LIVE_FACES} faces; each is only read where the Haar cascade finds it.",
-        ("defect", *_COLUMNS),
-        [(name, *_cells(strength, row)) for name, rows in figures.items() for strength, row in rows.items()],
-    )
-
-
-def _cells(strength: str, row: dict[str, float]) -> tuple[str, ...]:
-    def share(name: str) -> str:
-        return f"{row[name]:.1%}" if name in row else "-"
-
-    return (
-        strength,
-        share("coverage"),
-        share("gated_coverage"),
-        share("without"),
-        share("not gated"),
-        share("gated"),
-        share("oracle"),
-        f"{share('words alone')}, {share('video+text, not gated')}, {share('video+text, gated')}",
-        f"{share('video, not gated')}, {share('video, gated')}",
-    )
