@@ -57,6 +57,7 @@ class OddSensor(LiveSensor):
 
     def open_device(self, clock: Clock) -> Device | Gone:
         (self.marks / f"{time.monotonic_ns()}").write_text(str(os.getpid()))
+        os.write(1, b"a driver's chatter on standard output\n")
         if self.fault == "open":
             time.sleep(1e6)
         return _OddDevice(self, clock)
@@ -100,7 +101,6 @@ class _OddDevice:
         elif self._fault == "hold":
             ctypes.PyDLL(None).sleep(1_000_000)  # a C call that keeps Python's lock
         elif self._fault == "crash":
-            print("a driver's chatter on standard output")
             print("the driver's last line", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
         elif self._fault == "raise":

@@ -218,6 +218,28 @@ def test_a_microphone_that_is_plugged_in_later_comes_in(
         assert (microphone.status.state, microphone.status.reconnects) == ("running", 0)
 
 
+def test_a_device_that_portaudio_of_this_process_does_not_know_is_found(
+    sound_server: SoundServer, tmp_path: Path
+) -> None:
+    import sounddevice
+
+    sound_server.kill()
+    sounddevice._terminate()
+    sounddevice._initialize()  # and freezes its list without the device
+    with Microphone("pulse", patience=PATIENT, required=False) as microphone:
+        microphone.start(time.monotonic)
+        wait_for(lambda: microphone.status.state == "absent", "the absence is told")
+        assert microphone.status.why.startswith("there is no microphone pulse; ")
+        sound_server.start()
+        player = sound_server.play(write_tone(tmp_path / "tone.wav", seconds=30.0))
+        try:
+            assert loudest_hz(record(microphone, seconds=1.5))[0] == pytest.approx(TONE_HZ, abs=5)
+        finally:
+            player.kill()
+            player.wait()
+        assert not any("pulse" in device["name"] for device in input_devices(sounddevice))
+
+
 @pytest.mark.parametrize("isolate", [True, False], ids=["process", "thread"])
 def test_another_rate_can_be_asked_for_and_losses_are_counted(
     sound_server: SoundServer, isolate: bool
