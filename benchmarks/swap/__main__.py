@@ -36,7 +36,7 @@ def _run(args: argparse.Namespace) -> int:
     command = "python -m benchmarks.swap"
     figures, tables = {}, []
     if args.data is not None:
-        command += f" --data {args.data.name}"
+        command += " --data DIR"
         print("accuracy ...", flush=True)
         figures["accuracy"], found = accuracy.measure(
             bundle, args.data, variant=variant, triples=100 if quick else 500, seeds=2 if quick else 5

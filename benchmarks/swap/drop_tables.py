@@ -77,8 +77,8 @@ def _stale(figures: dict[str, Any]) -> Table:
         f"Readings of the minute after the drop ({readings}) to which the dead modality still adds. edgeemo "
         "and late fusion with its sensor states: the most of the virtual runs above, until the drop is "
         "noticed; the states decide that, not the fusion. With half-lives nobody is told; counted are "
-        f"readings in which the dead one has more than {FORGOTTEN:.0%} of the weight, 2^(-age / half-life) over the "
-        "sum; the last one left has all of it for ever."
+        f"readings in which the dead one has more than {FORGOTTEN:.0%} of the weight, 2^(-age / half-life) "
+        "over the sum; the last one left has all of it for ever."
     )
     columns = ("way", "two others live", "it was the last one")
     return Table("Readings that use a dead modality", note, columns, rows)
