@@ -21,7 +21,7 @@ class FaceReading:
     """What can truthfully be said about one face, from its picture alone.
 
     Attributes:
-        track_id: its number: the same while the face stays in view, also over gaps of up to two seconds,
+        track_id: its number: the same while the face stays in view, also over gaps of up to a second,
             and never given to another face of the session. It says nothing about who it is.
         box: left, top, width and height as fractions of the frame; it may reach beyond 0 to 1.
         main: whether the reading as a whole is of this face.
