@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -378,3 +380,28 @@ def test_what_was_offered_or_failed_while_a_reload_opened_stays_so(tmp_path: Pat
     pool.close()
     assert all(runner.closed for runner in (*fresh.runners(), *pool.snapshot.runners()))
     assert len(snapshot.held) == len(fresh.held) == 0
+
+
+GROWTH = """
+import logging
+logging.disable(logging.WARNING)
+from edgeemo.evaluation.footprint import memory_of
+from edgeemo.runtimes.ort import load_onnxruntime
+from edgeemo.session import EngineOptions, Session
+from edgeemo.session.engines.attempt import warm
+load_onnxruntime()
+before = memory_of()
+if before is not None:
+    with Session(engines=EngineOptions(variant="int8")) as session:
+        for runner in session._pool.snapshot.runners():
+            warm(runner, session.manifest.labels)
+        print(memory_of().private - before.private, session._pool._roster.used_bytes())
+"""
+
+
+def test_estimates_are_what_a_process_really_takes() -> None:
+    done = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
+    if not done.stdout:
+        pytest.skip("this system does not tell the memory of a process")
+    grown, estimated = map(int, done.stdout.split())
+    assert 0.6 < grown / estimated < 1.6
