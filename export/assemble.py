@@ -57,7 +57,8 @@ def assemble(
         drafts: what was made.
         existing: the bundle whose other engines stay, or None.
         recipe: the choices to keep in the bundle, or None.
-        thresholds: what the drafts were held to; the built-in ones if None.
+        thresholds: what the drafts were held to; the built-in ones if None. They go into the manifest
+            beside those that the checkpoint has for sessions.
     """
     kept = existing.manifest if existing is not None else None
     stems: Files = {key: dict(files) for key, files in kept.stems.items()} if kept else {}
@@ -123,7 +124,7 @@ def assemble(
         reference=reference,
         recipe=recipe_file,
         weights=weights,
-        thresholds=(thresholds or Thresholds()).to_json(),
+        thresholds={**source.thresholds, **(thresholds or Thresholds()).to_json()},
     )
     return Assembled(manifest, tuple(graph for graph in graphs if graph.file in named), shared)
 

@@ -76,6 +76,7 @@ class Checkpoint:
         licence: terms of the weights.
         files: SHA-256 of each file that was read, by relative name.
         adapter_folders: where each adapter lies, relative to the checkpoint.
+        thresholds: named numbers for sessions, learned with the model; they go into the manifest.
     """
 
     path: Path
@@ -96,6 +97,7 @@ class Checkpoint:
     licence: Licence
     files: Mapping[str, str]
     adapter_folders: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:
@@ -239,6 +241,7 @@ class _Reader:
             licence=licence_from_fields(top.fields("licence")),
             files=dict(sorted(self.files.items())),
             adapter_folders=places,
+            thresholds=self._thresholds(),
         )
         for key in ("low_rank", "trunk"):  # how to build the network again; training's own business
             if key in top.names():
@@ -254,6 +257,12 @@ class _Reader:
         except OSError as reason:
             raise CheckpointError(f"{place}: cannot be read ({reason.strerror or reason})") from None
         return place
+
+    def _thresholds(self) -> dict[str, float]:
+        if "thresholds" not in self.top.names():
+            return {}
+        entry = self.top.fields("thresholds")
+        return {name: entry.number(name) for name in sorted(entry.names())}
 
     def _modalities(self) -> tuple[tuple[ModalitySpec, ...], list[str]]:
         found, files = [], []

@@ -108,6 +108,7 @@ class CheckpointInfo:
         trunk: arguments to build the trunk again (`edgeemo.training.checkpoints.load`); not for foreign
             networks.
         metrics: validation figures.
+        thresholds: named numbers for sessions (`edgeemo.session.Settings`), as they were fitted.
     """
 
     model_id: str
@@ -120,6 +121,7 @@ class CheckpointInfo:
     priors: Mapping[str, Sequence[float]] | None = None
     trunk: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def temperature(self, subset: str) -> float:
         """Returns T of a subset."""

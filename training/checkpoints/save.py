@@ -226,6 +226,8 @@ def _checkpoint_json(network: Network, parts: Sequence[ModalityPart], info: Chec
     }
     if network.low_rank is not None:
         content |= {"low_rank": dict(network.low_rank), "trunk": dict(info.trunk)}
+    if info.thresholds:
+        content["thresholds"] = dict(info.thresholds)
     return content | {
         "data": [dict(entry) for entry in info.data],
         "metrics": dict(info.metrics),

@@ -92,7 +92,8 @@ class AudioStream(Stream):
             self._start_s += gap_s  # the device's clock runs ahead of ours: move the time, keep the sound
         self._last_push_s = time_s
         self._feed(samples)
-        self.newest_s = self._anchor_s + self._pushed / self._rate_hz
+        # A push may come a little later than its samples say; the next one follows it all the same.
+        self.newest_s = max(self._anchor_s + self._pushed / self._rate_hz, time_s)
         # An application that pushes and seldom reads must not make the buffers grow. No reading that is
         # still to come lies a whole window before these samples.
         self.advance(time_s - self._spec.window.window_s)

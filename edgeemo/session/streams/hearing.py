@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from edgeemo.quality.repeats import Repeats
 from edgeemo.quality.sound import SoundBlock, SoundQuality, background, compare, is_voiced
@@ -13,10 +14,11 @@ from edgeemo.session.states import State
 from edgeemo.session.streams.base import USABLE, Usability
 from edgeemo.windows import Float32
 
+if TYPE_CHECKING:
+    from edgeemo.session.streams.silero import SileroVoice
+
 _NEWEST = round(0.5 / BLOCK_S)  # blocks in which clipping and repetition are looked for
 _LATEST = round(1.0 / BLOCK_S)  # blocks in which noise may have drowned the voice
-
-VoiceBlocks = Callable[[Float32], list[bool]]
 
 
 class Hearing:
@@ -30,6 +32,11 @@ class Hearing:
 
     def __init__(self, rate_hz: int, settings: Settings, *, window_s: float) -> None:
         self._quality = SoundQuality(rate_hz)
+        self._silero: SileroVoice | None = None
+        if settings.voice_activity == "silero":
+            from edgeemo.session.streams.silero import SileroVoice
+
+            self._silero = SileroVoice(rate_hz)
         self._rate_hz, self._settings = rate_hz, settings
         self._window = round(window_s / BLOCK_S)
         self.reset(rate_hz)
@@ -37,6 +44,8 @@ class Hearing:
     def reset(self, source_rate_hz: int) -> None:
         """Forgets everything: the next sample is the first of a device with this rate."""
         self._quality.reset()
+        if self._silero is not None:
+            self._silero.reset()
         self._repeats = Repeats(source_rate_hz)
         self._blocks: deque[SoundBlock] = deque()
         self._voiced: deque[bool] = deque()
@@ -47,6 +56,14 @@ class Hearing:
     def push(self, samples: Float32) -> None:
         """Takes samples (N,) at the model's rate."""
         blocks = self._quality.push(samples)
+        if self._silero is None:
+            self.take(blocks)
+        else:
+            self._blocks.extend(blocks)
+            self._voiced.extend(self._silero.push(samples))
+
+    def take(self, blocks: Sequence[SoundBlock]) -> None:
+        """Takes the blocks of the next samples, where they have been measured already."""
         settings = self._settings
         self._blocks.extend(blocks)
         self._voiced.extend(
