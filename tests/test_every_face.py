@@ -165,6 +165,18 @@ def test_a_face_cut_off_by_the_edge_is_shown_and_not_read(model: str, portrait: 
     assert cut.box[0] < 0
 
 
+def test_without_an_engine_for_the_video_alone_faces_have_no_label(model: str, portrait: Frame) -> None:
+    frame = np.full((192, 240, 3), 90, np.uint8)
+    put_face(frame, cv2.resize(portrait, (64, 64)), 10, 10)
+    other = EngineOptions(subsets=("audio+video",), variant="int8")
+    with Session(engines=other, settings=Settings(face_model=model)) as session:
+        session.push_frame(frame, time_s=0.0)
+        (face,) = session.read(at_s=0.0).faces
+    assert face.label is None
+    assert face.age_s == 0.0
+    assert face.why == "no engine for the video alone is open"
+
+
 def test_a_lost_camera_has_no_faces(model: str, portrait: Frame) -> None:
     frame = np.full((192, 240, 3), 90, np.uint8)
     put_face(frame, cv2.resize(portrait, (64, 64)), 10, 10)

@@ -167,6 +167,8 @@ class Core:
         manifest = self.snapshot.manifest
 
         def recognize(features: Float32, mask: Float32) -> NDArray[Any] | None:
+            if "video" not in self.snapshot.engines:
+                return None  # opened for the faces it could push out what the session itself needs
             answer = self.pool.recognize(("video",), lambda name: (features, mask), at_s=at_s)
             return None if answer.subset is None else np.asarray(answer.outputs["logits"][0])
 
