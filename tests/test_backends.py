@@ -165,6 +165,15 @@ class TestBound:
         with pytest.raises(BackendError, match="is closed"):
             runner.run(feed(batch=1))
 
+    def test_it_runs_again_on_what_it_was_given(self) -> None:
+        with self.open_it() as runner:
+            given = feed(batch=1)
+            before = runner.run(given)["logits"]
+            runner.run_again()
+            np.testing.assert_array_equal(runner._out["logits"].numpy(), before)
+        with pytest.raises(BackendError, match="is closed"):
+            runner.run_again()
+
     def test_a_failing_call_is_a_backend_error(self) -> None:
         with self.open_it() as runner:
             runner._binding.clear_binding_inputs()

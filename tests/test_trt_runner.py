@@ -86,6 +86,27 @@ for runner in (open_it(cuda_graph=False), open_it(b"not recordable")):
     ]
 
 
+def test_it_runs_again_on_what_lies_on_the_gpu(stub: Path) -> None:
+    over_stub(
+        stub,
+        """
+runner = open_it()
+check(runner, 5)
+calls = len(runner._engine.calls)
+runner._inputs["features"].host[...] = 9
+runner.run_again()
+assert len(runner._engine.calls) == calls + 1
+assert runner._outputs["logits"].host[0, 0] == 5, "nothing is copied"
+runner.close()
+try:
+    runner.run_again()
+    raise SystemExit("ran while closed")
+except EdgeEmoError:
+    pass
+""",
+    )
+
+
 def test_larger_batches_run_row_by_row(stub: Path) -> None:
     said = over_stub(
         stub,

@@ -31,6 +31,7 @@ def open_plan(
     variant: str,
     build: bool,
     options: BuildOptions | None = None,
+    cuda_graph: bool = True,
     cache: PlanCache | None = None,
     on_step: OnStep | None = None,
     stop: threading.Event | None = None,
@@ -44,6 +45,7 @@ def open_plan(
         variant: of the graph.
         build: build the plan where there is none; False refuses instead.
         options: workspace, accelerator, effort; None for those of whatever plan is there.
+        cuda_graph: as `TrtRunner`.
         cache: where plans lie; None for the user's.
         on_step: told how far a build is.
         stop: cancels a build.
@@ -88,7 +90,15 @@ def open_plan(
     with suppress(BackendError):
         known = bytes(read_sealed(place)[1])
     dla = None if opened.key.dla < 0 else opened.key.dla
-    runner = TrtRunner(source.library, opened.plan, engine=engine, variant=variant, kernels=known, dla=dla)
+    runner = TrtRunner(
+        source.library,
+        opened.plan,
+        engine=engine,
+        variant=variant,
+        cuda_graph=cuda_graph,
+        kernels=known,
+        dla=dla,
+    )
     try:
         for _ in range(3):  # kernels load, and the graph is recorded, before the first hop
             runner.run(typical_feed(runner.inputs))

@@ -1,0 +1,1 @@
+"""What accelerators give, where there are any; rows that could not run say why."""
