@@ -93,8 +93,11 @@ def _recording() -> list[list[Chunk]]:
     for number in range(int(duration_s / hop_s)):
         begin_s = number * hop_s
         count = int(RATE_HZ * hop_s)
-        swell = 0.1 * (1 + np.sin(np.linspace(0, 6 * np.pi, count)))
-        sound = (rng.standard_normal(count) * swell).clip(-1, 1).astype(np.float32)
+        at_s = begin_s + np.arange(count) / RATE_HZ
+        turns = 150 * at_s + 2 * np.sin(4 * at_s)  # of a voice that glides up and down
+        tones = np.sum([np.sin(2 * np.pi * k * turns) / k for k in range(1, 15)], axis=0)
+        syllables = np.clip(np.sin(2 * np.pi * 3 * at_s), 0, 1)
+        sound = (0.1 * tones * syllables + 0.001 * rng.standard_normal(count)).astype(np.float32)
         here = [chunk for chunk in chunks if begin_s <= chunk.time_s < begin_s + hop_s]
         cuts.append([Chunk("audio", begin_s, sound, RATE_HZ), *here])
     return cuts

@@ -118,11 +118,15 @@ def test_without_data_there_is_no_signal(session: Session) -> None:
 
 def test_words_fade(session: Session) -> None:
     session.push_text("I am so happy", time_s=1.0)
-    assert session.read(at_s=1.5).subset == "text"
-    assert session.read(at_s=11.0).subset == "text"
+    reading = session.read(at_s=1.5)
+    assert (reading.subset, reading.age_s) == ("text", 0.5)
+    assert session.read(at_s=11.0).age_s == 10.0
     reading = session.read(at_s=11.5)
     assert reading.label == NO_SIGNAL
     assert reading.states["text"].state is State.QUIET
+    assert reading.states["text"].why == "no words in the last 10 s: the newest are 10.5 s old"
+    session.push_text("and glad", time_s=12.0)
+    assert session.read(at_s=12.5).age_s == 0.5
 
 
 def test_zeros_are_quiet_and_full_scale_is_poor(session: Session) -> None:

@@ -76,10 +76,14 @@ class TextStream(Stream):
             self._features = self._stem.run({self._input: ids})[self._output]
 
     def usability(self, at_s: float) -> Usability:
-        """Quiet where no word is younger than `text_ttl_s`."""
+        """Quiet where no word is younger than `text_ttl_s`; says how old the newest is."""
         if self._current:
             return USABLE
-        return Usability(State.QUIET, f"no words in the last {self._settings.text_ttl_s:g} s")
+        why = f"no words in the last {self._settings.text_ttl_s:g} s"
+        said_s = next((time_s for time_s, _ in reversed(self._words) if time_s <= at_s), None)
+        return Usability(
+            State.QUIET, why if said_s is None else f"{why}: the newest are {at_s - said_s:.1f} s old"
+        )
 
     def fill(self, at_s: float) -> tuple[float, float]:
         """Returns the words in the window and that one is needed."""
