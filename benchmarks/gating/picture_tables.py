@@ -31,18 +31,22 @@ def _summary(followed: Figures, live: Figures) -> Table:
         cells = [name]
         for prefix in ("", "video+text, "):
             changes = [row[f"{prefix}gated"] - row[f"{prefix}not gated"] for row in found]
-            cells += [f"{100 * min(changes):+.1f}", f"{100 * max(changes):+.1f}"]
+            mean = sum(changes) / len(changes)
+            cells += [f"{100 * value:+.1f}" for value in (min(changes), mean, max(changes))]
         seen = [row["gated"] - row["not gated"] for row in live.get(name, {}).values()]
         cells += [f"{100 * min(seen):+.1f}", f"{100 * max(seen):+.1f}"] if seen else ["-", "-"]
         rows.append(tuple(cells))
     return Table(
         "What the gates change",
-        "Points of accuracy, gated less not gated: the least and the most over the strengths below.",
+        "Points of accuracy, gated less not gated: the least, mean and most over the strengths below. One "
+        f"face is {100 / followed['none']['0']['n']:.1f} points.",
         (
             "defect",
             "all three: least",
+            "mean",
             "most",
             "video+text: least",
+            "mean",
             "most",
             "all three, live detector: least",
             "most",
