@@ -43,7 +43,7 @@ class Repeats:
 
     def _repeats(self) -> bool:
         heard, same = self._heard, self._same
-        if len(heard) <= same or len(np.unique(heard[-2 * _DISTINCT :])) < _DISTINCT:
+        if len(heard) <= same or len(set(heard[-2 * _DISTINCT :].tolist())) < _DISTINCT:
             return False
         ends = np.flatnonzero(heard[same - 1 : -1] == heard[-1]) + same  # each candidate's end
         newest = heard[-same:]

@@ -6,6 +6,7 @@ thresholds are about. Nothing here decides; sessions do, with the thresholds of 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -102,7 +103,7 @@ class SoundQuality:
         """Forgets everything: the next sample is the first of a stream."""
         self._voice.reset()
         self._rest = np.zeros(0, np.float32)
-        self._second: NDArray[np.float32] = np.zeros(len(self._taper), np.float32)
+        self._second: deque[NDArray[np.float32]] = deque(maxlen=round(1 / BLOCK_S))
         self._count, self._hum = 0, 0.0
 
     def push(self, samples: NDArray[np.float32]) -> list[SoundBlock]:
@@ -115,11 +116,10 @@ class SoundQuality:
         return blocks
 
     def _block(self, samples: NDArray[np.float32], voice: VoiceBlock) -> SoundBlock:
-        height = np.abs(samples)
-        peak = float(height.max())
-        clipped = float(np.count_nonzero(height >= FULL_SCALE)) / len(height) if peak >= FULL_SCALE else 0.0
-        slow = samples[: len(samples) // self._factor * self._factor].reshape(-1, self._factor).mean(axis=1)
-        self._second = np.concatenate([self._second[len(slow) :], slow])
+        peak = max(float(samples.max()), -float(samples.min()))
+        full = float(np.count_nonzero(np.abs(samples) >= FULL_SCALE)) if peak >= FULL_SCALE else 0.0
+        clipped = full / len(samples)
+        self._second.append(samples)
         self._count += 1
         if self._count % _HUM_EVERY == 0 and self._count * BLOCK_S >= 1:
             self._hum = self._hum_share()
@@ -127,7 +127,9 @@ class SoundQuality:
         return SoundBlock(level, voice.excess_db, voice.harmonicity, clipped, peak, self._hum)
 
     def _hum_share(self) -> float:
-        spectrum = np.fft.rfft(self._second * self._taper)
+        whole = [block[: len(block) // self._factor * self._factor] for block in self._second]
+        slow = np.concatenate(whole).reshape(-1, self._factor).mean(axis=1)
+        spectrum = np.fft.rfft(slow * self._taper)
         power = spectrum.real**2 + spectrum.imag**2
         total = float(power[self._lowest :].sum())
         return max(float(power[bins].sum()) for bins in self._lines) / total if total > 0 else 0.0

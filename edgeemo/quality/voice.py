@@ -9,6 +9,7 @@ frequency", IFA Proceedings 17, 1993), which noise that was switched on, a door 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -86,34 +87,45 @@ class VoiceActivity:
         self._rest = buffer[count * _FRAMES * self._step :].copy()
         spectrum = np.fft.rfft(frames * self._window)
         power = (spectrum.real**2 + spectrum.imag**2).reshape(count, _FRAMES, -1) * self._scale
-        return [self._block(block) for block in power]
+        blocks, voices = [], []
+        for number, frame_power in enumerate(power):
+            level_dbfs, excess_db, floor = self._compare(frame_power.mean(axis=0))
+            if excess_db > _CALM_DB:
+                part = self._pitched
+                voices.append((number, frame_power[:, part] - 3 * floor[part]))
+            blocks.append(VoiceBlock(level_dbfs, excess_db, 0.0))
+        if voices:
+            heights = self._harmonicity(np.stack([above for _, above in voices]))
+            for (number, _), height in zip(voices, heights, strict=True):
+                blocks[number] = blocks[number]._replace(harmonicity=height)
+        return blocks
 
-    def _block(self, frames: Float64) -> VoiceBlock:
-        """Returns the measures of a block from its frames' power spectra (5, bins)."""
-        mean = frames.mean(axis=0)
-        total = float(mean[2:].sum())
+    def _compare(self, power: Float64) -> tuple[float, float, Float64]:
+        """Returns level, excess and floor (bins,) for the mean power (bins,) of the next block."""
+        total = float(power[2:].sum())
         if total > _LEAST_POWER:
-            np.minimum(self._now, mean, out=self._now)
+            np.minimum(self._now, power, out=self._now)
         floor = np.minimum(self._past, self._now)
         self._blocks += 1
         if self._blocks % _GROUP == 0:
             self._groups[self._blocks // _GROUP % len(self._groups)] = self._now
             self._past, self._now = self._groups.min(axis=0), np.full_like(self._now, np.inf)
         if total <= _LEAST_POWER:
-            return VoiceBlock(10 * np.log10(max(total, 1e-20)), 0.0, 0.0)
+            return 10 * math.log10(max(total, 1e-20)), 0.0, floor
         starts = self._edges[:-1]
-        bands = np.add.reduceat(mean[: self._top], starts)
+        bands = np.add.reduceat(power[: self._top], starts)
         floors = np.add.reduceat(floor[: self._top], starts)
-        above_db = 10 * np.log10(np.maximum(bands / np.maximum(floors, 1e-16), 1.0))
-        excess_db = float(above_db.mean())
-        harmonicity = self._harmonicity(frames, floor) if excess_db > _CALM_DB else 0.0
-        return VoiceBlock(10 * float(np.log10(total)), excess_db, harmonicity)
+        above = np.maximum(bands / np.maximum(floors, 1e-16), 1.0)
+        return 10 * math.log10(total), 10 * float(np.log10(above).sum()) / len(above), floor
 
-    def _harmonicity(self, frames: Float64, floor: Float64) -> float:
-        """Returns the second highest pitch of the frames: one frame alone may be chance."""
-        above = np.zeros((len(frames), self._fold // 2 + 1))
-        part = self._pitched
-        above[:, part] = np.maximum(frames[:, part] - 3 * floor[part], 0.0)
-        correlation = np.fft.irfft(np.sqrt(above), n=self._fold)
-        height = correlation[:, self._lags].max(axis=1) / np.maximum(correlation[:, 0], 1e-12)
-        return float(np.sort(height)[-2])
+    def _harmonicity(self, above: Float64) -> list[float]:
+        """Returns the second highest pitch of the frames of each block: one frame alone may be chance.
+
+        Args:
+            above: (n, frames, bins of the pitched part) power above the floor; may be negative.
+        """
+        amplitude = np.zeros((*above.shape[:2], self._fold // 2 + 1))
+        amplitude[:, :, self._pitched] = np.sqrt(np.maximum(above, 0.0))
+        correlation = np.fft.irfft(amplitude, n=self._fold)
+        heights = correlation[:, :, self._lags].max(axis=2) / np.maximum(correlation[:, :, 0], 1e-12)
+        return [float(height) for height in np.sort(heights, axis=1)[:, -2]]
