@@ -31,6 +31,12 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="one that the bundle has, such as int8, or auto: the fastest here (default)",
     )
     parser.add_argument("--backend", default="auto", help=BACKEND_HELP)
+    parser.add_argument(
+        "--memory-budget",
+        type=float,
+        metavar="MB",
+        help="memory that open engines may take; what stays closed is opened when it is wanted",
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
@@ -42,6 +48,7 @@ def engine_options(args: argparse.Namespace) -> EngineOptions:
         variant=args.variant,
         backend=args.backend,
         threads=args.threads,
+        memory_budget_mb=args.memory_budget,
     )
 
 

@@ -53,9 +53,15 @@ class Playback:
     def close(self) -> None:
         """Ends the iteration, also one under way in another thread."""
         self._closed = True
-        with self._decoding:  # FFmpeg dies where a container is closed under a thread that decodes it
-            while self._open:
-                self._open.pop().close()
+        for container in list(self._open):
+            self._release(container)
+
+    def _release(self, container: Any) -> None:
+        """Closes a container once; FFmpeg dies of a second time, or under a thread that decodes it."""
+        with self._decoding:
+            if container in self._open:
+                self._open.remove(container)
+                container.close()
 
     def _read(self, modality: str) -> Iterator[Chunk]:
         if modality == TEXT:
@@ -128,7 +134,7 @@ class Playback:
         except av.error.FFmpegError as error:
             track.broken_off = error.strerror or str(error)
         finally:
-            container.close()
+            self._release(container)
 
     def _time_of(self, frame: Any) -> float | None:
         return None if frame.time is None else float(frame.time) - self._contents.start_s
