@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -270,3 +271,12 @@ def test_policies_and_models_are_the_applications_own() -> None:
         Settings(max_faces=0)
     taken = settings_from_thresholds({"max_faces": 9, "face_model": 1.0, "face_min_detail": 0.5})
     assert (taken.max_faces, taken.face_model, taken.face_min_detail) == (4, None, 0.5)
+
+
+@pytest.mark.parametrize(("clip", "face"), [("single_face.mp4", True), ("no_face.mp4", False)])
+def test_real_clips_are_live_where_there_is_a_face(clip: str, face: bool, shared_data: Path) -> None:
+    only = EngineOptions(subsets=("video",), variant="int8")
+    with Session(media=shared_data / "media" / clip, engines=only) as session:
+        states = [reading.states["video"].state for reading in session if reading.time_s >= 1.0]
+    assert len(states) >= 2
+    assert set(states) == ({State.LIVE} if face else {State.QUIET})
