@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 from functools import lru_cache
-from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,8 @@ def installed_wheels() -> dict[str, str]:
 
     There must be one: they write the same files, and what was installed last has half replaced the other.
     """
+    from importlib.metadata import distributions  # 15 ms, which no session should pay for
+
     found: dict[str, str] = {}
     for distribution in distributions():
         name = str(distribution.metadata["Name"] or "").lower().replace("_", "-")

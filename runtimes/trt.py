@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from edgeemo.runtimes.gpu import Gpu, PairedBuffer
 from edgeemo.runtimes.trt_library import TITLES, Library, explained
 
 log = logging.getLogger(__name__)
-_WARM_UP = 2  # calls before a graph is recorded: the first ones still load kernels
+_RECORD_AFTER = (2, 8, 64)
+"""Calls after which recording is tried: kernels load at the first, and TensorRT for RTX may compile longer."""
 
 
 class TrtRunner(Runner):
@@ -71,7 +72,7 @@ class TrtRunner(Runner):
             opened.callback(self._drop)
             with self.gpu:
                 self._runtime, self._engine = _deserialize(library, plan, self._name, dla)
-                self._config, self._cache = _runtime_cache(self._engine, kernels)
+                self._config, self._cache = _runtime_cache(library, self._engine, kernels)
                 self._context = self._create_context()
                 address, self._stream = self.gpu.cuda.stream()
                 opened.callback(self._in_context, self.gpu.cuda.drop_stream, self._stream)
@@ -94,6 +95,7 @@ class TrtRunner(Runner):
         self._calls = 0
         self._graph: Any = None
         self.why_no_graph = "not recorded yet" if cuda_graph else "switched off"
+        self._may_record = cuda_graph and self.gpu.cuda.captures
         if cuda_graph and not self.gpu.cuda.captures:
             self.why_no_graph = f"{self.gpu.cuda.name} records no CUDA graphs; cuda-python does"
 
@@ -145,9 +147,9 @@ class TrtRunner(Runner):
             self._enqueue()
         self.gpu.cuda.synchronize(self._stream)
         answers = {name: buffer.host.copy() for name, buffer in self._outputs.items()}
-        if self._graph is None and self.why_no_graph == "not recorded yet":
+        if self._graph is None and self._may_record:
             self._calls += 1
-            if self._calls == _WARM_UP:
+            if self._calls in _RECORD_AFTER:
                 self._record()
         return answers
 
@@ -181,7 +183,7 @@ class TrtRunner(Runner):
                 self._graph = cuda.end_capture(self._stream)
             self.why_no_graph = ""
         except BackendError as error:
-            self._graph = None
+            self._graph, self._may_record = None, False
             self.why_no_graph = str(error)
             log.info("%s runs without a CUDA graph: %s", self._name, error)
 
@@ -204,7 +206,7 @@ class TrtRunner(Runner):
         for name in names:
             if self._engine.get_tensor_mode(name) != mode:
                 continue
-            shape = tuple(self._context.get_tensor_shape(name))
+            shape = self._shape_of(name, is_input=mode == trt.TensorIOMode.INPUT)
             if (
                 self._engine.get_tensor_location(name) != trt.TensorLocation.DEVICE
                 or min(shape, default=1) < 1
@@ -223,6 +225,18 @@ class TrtRunner(Runner):
                     f"{explained(self.library.logger.words.take())}"
                 )
         return buffers
+
+    def _shape_of(self, name: str, *, is_input: bool) -> tuple[int, ...]:
+        """Returns a tensor's shape; that of an input is set to the one that the plan was built for."""
+        shape = tuple(self._context.get_tensor_shape(name))
+        if is_input and min(shape, default=1) < 1:
+            shape = tuple(self._engine.get_tensor_profile_shape(name, 0)[1])
+            if not self._context.set_input_shape(name, shape):
+                raise BackendError(
+                    f"{self._name}: {self._title} refuses the shape {list(shape)} for {name}: "
+                    f"{explained(self.library.logger.words.take())}"
+                )
+        return shape
 
     def _in_context(self, action: Any, *given: Any) -> None:
         """Frees one thing; a GPU that was lost has freed it already."""
@@ -250,10 +264,13 @@ def _deserialize(
 ) -> tuple[Any, Any]:
     words = library.logger.words
     words.take()
-    runtime = library.module.Runtime(library.logger)
-    if dla is not None:
-        runtime.DLA_core = dla
-    engine = runtime.deserialize_cuda_engine(plan)
+    runtime = engine = None
+    with suppress(TypeError):  # that is how the bindings say that the library gave nothing
+        runtime = library.module.Runtime(library.logger)
+    if runtime is not None:
+        if dla is not None:
+            runtime.DLA_core = dla
+        engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise BackendError(
             f"{name}: {TITLES[library.flavour]} {library.version} cannot open the plan: "
@@ -262,12 +279,15 @@ def _deserialize(
     return runtime, engine
 
 
-def _runtime_cache(engine: Any, kernels: bytes) -> tuple[Any, Any]:
+def _runtime_cache(library: Library, engine: Any, kernels: bytes) -> tuple[Any, Any]:
     """Returns runtime configuration and kernel cache; TensorRT for RTX alone has them."""
     create = getattr(engine, "create_runtime_config", None)
     config = create() if create is not None else None
     if config is None or not hasattr(config, "create_runtime_cache"):
         return None, None
+    # Shapes never change here, so kernels made for them are worth the wait, and only then can be recorded.
+    strategies = library.module.DynamicShapesKernelSpecializationStrategy
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
     cache = config.create_runtime_cache()
     if cache is None:
         return None, None

@@ -24,9 +24,20 @@ class Context:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.addresses: dict[str, int] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return (-1, 3) if name == "logits" and self.engine.plan == b"open shape" else SHAPES[name]
+        """As TensorRT: open where the batch is, until the shape of every input is set."""
+        if name in SOURCE and self.engine.plan == b"open shape":
+            return (-1, *SHAPES[name][1:])
+        known = self.shapes if name not in SOURCE else SHAPES if len(self.shapes) == len(SOURCE) else {}
+        return known.get(name, (-1, *SHAPES[name][1:]))
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        if shape != SHAPES[name]:
+            return False
+        self.shapes[name] = shape
+        return True
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -64,6 +75,11 @@ class Engine:
 
     def get_tensor_mode(self, name: str) -> str:
         return "out" if name in SOURCE else "in"
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+        if self.plan == b"other profile":
+            return [(2, *SHAPES[name][1:])] * 3
+        return [SHAPES[name]] * 3
 
     def get_tensor_location(self, name: str) -> str:
         return "device"

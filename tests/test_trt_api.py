@@ -39,6 +39,7 @@ ROLES = {
         "library.module": MODULE,
         "self.library.module": MODULE,
         "modes": "TensorIOMode",
+        "strategies": "DynamicShapesKernelSpecializationStrategy",
         "runtime": "Runtime",
         "engine": "ICudaEngine",
         "self._engine": "ICudaEngine",
@@ -140,6 +141,10 @@ def test_every_name_that_only_a_gpu_reaches_is_looked_at() -> None:
         "IRuntimeConfig.set_runtime_cache",
         "module.nptype",
         "Runtime.DLA_core",
+        "IExecutionContext.set_input_shape",
+        "ICudaEngine.get_tensor_profile_shape",
+        "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
+        "DynamicShapesKernelSpecializationStrategy.EAGER",
         "IBuilderConfig.DLA_core",
         "module.BuilderFlag.GPU_FALLBACK",
     } <= seen

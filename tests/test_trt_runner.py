@@ -156,7 +156,7 @@ with gpu:
 runner = open_it()
 check(runner, 1); check(runner, 2); check(runner, 3)
 runner.close()
-for plan in (b"damaged", b"open shape"):
+for plan in (b"damaged", b"open shape", b"other profile"):
     try:
         open_it(plan)
     except EdgeEmoError as error:
@@ -171,6 +171,7 @@ except EdgeEmoError as error:
     )
     assert "cannot open the plan: magic tag does not match" in said
     assert "leaves the shape [-1, 3] of logits open" in said
+    assert "refuses the shape [2, 3] for features" in said
     assert said.splitlines()[-1] == "True"
 
 

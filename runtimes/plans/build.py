@@ -97,9 +97,10 @@ def build_plan(
     def refuse(what: str, why: str) -> BackendError:
         return BackendError(f"{engine}: {TITLES[library.flavour]} {library.version} {what}: {why}")
 
-    builder = trt.Builder(library.logger)
-    if builder is None:
-        raise refuse("cannot build here", explained(words.take()))
+    try:
+        builder = trt.Builder(library.logger)
+    except TypeError:  # that is how the bindings say that the library gave nothing, as without a driver
+        raise refuse("cannot build here", explained(words.take())) from None
     # From TensorRT 11 on every network is strongly typed, so the flag may be gone one day.
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if typed is None else 1 << int(typed))
