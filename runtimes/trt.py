@@ -17,7 +17,7 @@ from edgeemo.runtimes.trt_library import TITLES, Library, explained
 
 log = logging.getLogger(__name__)
 _RECORD_AFTER = (2, 8, 64)
-"""Calls after which recording is tried: kernels load at the first, and TensorRT for RTX may compile longer."""
+"""Calls after which recording is tried: kernels load at the first, and may be compiled for longer."""
 
 
 class TrtRunner(Runner):
