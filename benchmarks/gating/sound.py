@@ -117,7 +117,10 @@ def hear(
     found = []
     subsets = None if companions else ("audio",)
     todo = [(condition, number) for condition in conditions() for number in range(len(items))]
-    options, chosen = EngineOptions(variant=variant, subsets=subsets), replace(settings, text_ttl_s=1e6)
+    options, chosen = (
+        EngineOptions(variant=variant, subsets=subsets, backend="cpu"),
+        replace(settings, text_ttl_s=1e6),
+    )
     with Session(bundle, engines=options, settings=chosen) as session:
         core = session._core
         for done, (condition, number) in enumerate(todo):
@@ -195,7 +198,9 @@ def measure(
 def never_heard(bundle: Bundle, items: Sequence[Item], *, variant: str = "int8") -> float:
     """Returns the weighted accuracy of face and words alone, as a session reads them."""
     right, total = 0.0, 0.0
-    with Session(bundle, engines=EngineOptions(variant=variant, subsets=("video+text",))) as session:
+    with Session(
+        bundle, engines=EngineOptions(variant=variant, subsets=("video+text",), backend="cpu")
+    ) as session:
         for item in items:
             session.reset()
             core = session._core

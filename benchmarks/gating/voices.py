@@ -12,7 +12,7 @@ from edgeemo.datasets.speech import SPEECH_CORPORA, read_speech
 from edgeemo.quality.sound import SoundQuality, is_voiced
 from edgeemo.session.settings import Settings
 from edgeemo.training.augment.noise import scene
-from edgeemo.training.live.gates import empty_room
+from edgeemo.training.live.voice_gate import empty_room
 
 CLIPS = 24
 ROOMS = 20

@@ -68,10 +68,14 @@ def _train_live(args: argparse.Namespace) -> int:
     if args.config is not None:
         raise InputError(f"live takes no --config (given: {args.config}); its settings ship with its code")
     with _bars() as report:
+        from edgeemo.training.live.gates import fit_checkpoint
         from edgeemo.training.live.pipeline import LiveConfig, train_live
 
         config = LiveConfig(families=tuple(dict.fromkeys(args.trunk or FAMILIES[1:])))
         checkpoint = train_live(args.data, args.out, config=config, report=report)
+        fit_checkpoint(
+            checkpoint, args.data, progress=lambda step, done, total: report(step, done, total, {})
+        )
     print(f"{checkpoint}\n{checkpoint / 'MODEL_CARD.md'}")
     return 0
 

@@ -16,10 +16,11 @@ from edgeemo.training.augment.voice import trim_silence
 
 Samples = NDArray[np.float32]
 
-KINDS = ("pink", "white", "babble", "hum", "clipping")
+KINDS = ("pink", "white", "babble", "hum", "burst", "clipping")
 RATIOS_DB = (20, 10, 5, 0, -5)
 QUIET_ROOM_DB = 40.0  # pink noise of every room, this far below the voice
 TALKERS = 4
+BURST_S = 4.0  # of white noise that begins in the middle of the clip
 _LOWEST_HZ = 50.0  # what is lower, no microphone of a device hears
 
 
@@ -52,7 +53,8 @@ def scene(
 ) -> Scene:
     """Returns a clip with the noise of a room before, under and after it.
 
-    Every room is a little noisy, 40 dB below the voice. Clipping has full scale lie `ratio_db` above the
+    Every room is a little noisy, 40 dB below the voice. A burst is white noise of 4 s from the middle of the
+    clip on. Clipping has full scale lie `ratio_db` above the
     level of the loudest quarter; the other kinds are added, and the sum kept off full scale.
 
     Args:
@@ -74,6 +76,9 @@ def scene(
     heard = voice + level * 10 ** (-QUIET_ROOM_DB / 20) * room_noise("pink", len(voice), rng, rate_hz=rate_hz)
     if kind != "clipping":
         noise = room_noise(kind, len(voice), rng, talkers, rate_hz=rate_hz)
+        if kind == "burst":
+            begins = before + len(clip) // 2
+            noise[:begins] = noise[begins + round(BURST_S * rate_hz) :] = 0.0
         heard += level * 10 ** (-ratio_db / 20) * noise
     if kind != "clipping":
         heard *= min(1.0, 0.95 / max(float(np.abs(heard).max()), 1e-9))
@@ -93,14 +98,14 @@ def room_noise(
     """Returns (count,) noise with a mean square of 1.
 
     Args:
-        kind: ``"pink"``, ``"white"``, ``"babble"`` (four other voices at once) or ``"hum"`` (50 or 60 Hz
-            with harmonics).
+        kind: ``"pink"``, ``"white"`` or ``"burst"`` (white), ``"babble"`` (four other voices at once), or
+            ``"hum"`` (50 or 60 Hz with harmonics).
         count: samples.
         rng: source of all chance.
         talkers: clips to make babble of.
         rate_hz: samples a second.
     """
-    if kind == "white":
+    if kind in ("white", "burst"):
         noise = rng.standard_normal(count)
     elif kind == "babble":
         noise = sum(_talk(talkers, count, rng) for _ in range(TALKERS)) + np.zeros(count)

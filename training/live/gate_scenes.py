@@ -108,14 +108,14 @@ def matched_items(
     faces = read_ferplus(data / "ferplus", "val")
     held = np.where(np.arange(len(faces)) % 2 == half, faces.label, -1)
     images = np.stack([faces.images[rng.choice(np.flatnonzero(held == label))] for label in labels])
-    with open_stem(bundle, "video", variant=variant) as stem:
+    with open_stem(bundle, "video", variant=variant, backend="cpu") as stem:
         found = list(face_windows(images, manifest.modality("video"), stem))
     features = np.concatenate([batch.features for batch in found])
     texts = _texts(data, labels, half, rng)
     spec = manifest.modality("text")
     shape = (1, spec.window.length)
     words = [(np.zeros((*shape, spec.feature_width), np.float32), np.zeros(shape, np.float32))] * len(labels)
-    with open_stem(bundle, "text", variant=variant) as stem:
+    with open_stem(bundle, "text", variant=variant, backend="cpu") as stem:
         for batch in text_windows(texts, spec, stem):
             for place, index in enumerate(batch.item):
                 words[index] = batch.features[place : place + 1], batch.mask[place : place + 1]
@@ -163,9 +163,9 @@ def heard_hops(
     manifest = bundle.manifest
     spec, hop_s = manifest.modality("audio"), manifest.hop_s
     with ExitStack() as opened:
-        stem = opened.enter_context(open_stem(bundle, "audio", variant=variant))
+        stem = opened.enter_context(open_stem(bundle, "audio", variant=variant, backend="cpu"))
         engines = {
-            name: opened.enter_context(open_engine(bundle, name, variant=variant))
+            name: opened.enter_context(open_engine(bundle, name, variant=variant, backend="cpu"))
             for name in ("audio+video+text", "video+text")
         }
 

@@ -28,6 +28,9 @@ class Hearing:
         rate_hz: samples a second.
         settings: thresholds.
         window_s: how far the engines look back; a voice counts for as long.
+
+    Attributes:
+        settings: the thresholds; what a voice is was decided when its samples came.
     """
 
     def __init__(self, rate_hz: int, settings: Settings, *, window_s: float) -> None:
@@ -37,7 +40,7 @@ class Hearing:
             from edgeemo.session.streams.silero import SileroVoice
 
             self._silero = SileroVoice(rate_hz)
-        self._rate_hz, self._settings = rate_hz, settings
+        self._rate_hz, self.settings = rate_hz, settings
         self._window = round(window_s / BLOCK_S)
         self.reset(rate_hz)
 
@@ -64,7 +67,7 @@ class Hearing:
 
     def take(self, blocks: Sequence[SoundBlock]) -> None:
         """Takes the blocks of the next samples, where they have been measured already."""
-        settings = self._settings
+        settings = self.settings
         self._blocks.extend(blocks)
         self._voiced.extend(
             is_voiced(block, excess_db=settings.voice_excess_db, harmonicity=settings.voice_harmonicity)
@@ -98,7 +101,7 @@ class Hearing:
             count: blocks since the start.
             filled_s: seconds of sound in the engines' window.
         """
-        settings = self._settings
+        settings = self.settings
         newest, _ = self._view(count, _NEWEST)
         if not newest:
             return Usability(State.QUIET, "the first sound has not arrived yet")
@@ -118,7 +121,7 @@ class Hearing:
         return self._drowned(count) or self._covered(count) or self._spoken(count, filled_s)
 
     def _loud_enough(self, recent: list[SoundBlock]) -> Usability:
-        loudest, limit = max(block.level_dbfs for block in recent), self._settings.audio_quiet_dbfs
+        loudest, limit = max(block.level_dbfs for block in recent), self.settings.audio_quiet_dbfs
         if loudest < limit:
             return Usability(State.QUIET, f"silence: {loudest:.1f} dBFS, sound begins at {limit:.1f}")
         return USABLE
@@ -127,7 +130,7 @@ class Hearing:
         """Poor where the last second is loud and nobody's voice."""
         latest, voiced = self._view(count, _LATEST)
         excess = sorted(block.excess_db for block in latest)[len(latest) // 2]
-        if sum(voiced) > 1 or len(latest) < _LATEST or excess < self._settings.audio_noise_excess_db:
+        if sum(voiced) > 1 or len(latest) < _LATEST or excess < self.settings.audio_noise_excess_db:
             return None
         level = sorted(block.level_dbfs for block in latest)[len(latest) // 2]
         return Usability(
@@ -136,7 +139,7 @@ class Hearing:
 
     def _spoken(self, count: int, filled_s: float) -> Usability:
         """Quiet without a voice in the engines' window, poor where something else covers it."""
-        settings = self._settings
+        settings = self.settings
         figures = compare(*self._view(count, min(self._window, max(_LATEST, round(filled_s / BLOCK_S)))))
         if figures.voiced_s < settings.voice_least_s - 1e-9:
             return Usability(State.QUIET, f"no voice: the room's noise at {figures.noise_dbfs:.0f} dBFS")
@@ -155,7 +158,7 @@ class Hearing:
 
     def _covered(self, count: int) -> Usability | None:
         """Poor where others talk all the time; asks a whole window, for nobody pauses in every second."""
-        settings, (blocks, _) = self._settings, self._view(count, self._window)
+        settings, (blocks, _) = self.settings, self._view(count, self._window)
         if len(blocks) < self._window:
             return None
         behind = background(blocks)
