@@ -64,6 +64,7 @@ class TestKey:
         again = cache.find_or_build(KEY, "audio", build)
         assert (bytes(first.plan), bytes(again.plan)) == (PLAN, PLAN)
         assert (first.seconds, again.seconds) == (1.5, None)
+        assert [path.suffix for path in cache.folder.iterdir()] == [".plan"]
         assert built == [1]
 
     @pytest.mark.parametrize(

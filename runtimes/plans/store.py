@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 FOLDER = "plans"
 SUFFIX = ".plan"
 KERNELS = ".kernels"
+LOCK = ".lock"
 BROUGHT = "EDGEEMO_PLANS"
 """Environment variable: folders of plans that were built ahead, separated as in ``PATH``."""
 LIMIT_MB = 1024.0
@@ -155,7 +156,7 @@ class PlanCache:
         place = self.path_of(wanted, engine)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = PlanLock(place.with_suffix(".lock")).acquire(wait_s, stop)
+            lock = PlanLock(place.with_suffix(LOCK)).acquire(wait_s, stop)
         except OSError as error:
             trouble = _in_words(self.folder, error)
             log.warning("%s", trouble)
@@ -172,6 +173,9 @@ class PlanCache:
                 trouble = _in_words(self.folder, error)
                 log.warning("%s", trouble)
                 return OpenedPlan(plan, wanted, None, trouble, seconds)
+            # Whoever still waits for this very file, or makes a new one, finds the plan before it builds.
+            with suppress(OSError):
+                place.with_suffix(LOCK).unlink()
         self.shrink(spare=place)
         return OpenedPlan(plan, wanted, place, "", seconds)
 
