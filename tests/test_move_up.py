@@ -148,11 +148,11 @@ def test_a_build_that_fails_is_one_event_and_the_cpu_goes_on(
 def test_other_answers_do_not_serve(pool: EnginePool, events: Events, tmp_path: Path) -> None:
     moving = MoveUp(pool, [SecondCpu(tmp_path, runner=Wrong)], threads=1, tell=events.tell)
     moving.start()
-    until(lambda: len(events.of(EventKind.MOVE_FAILED)) == len(pool.snapshot.names))
+    until(lambda: len(moving._tried) == len(pool.snapshot.names) or "given up" in str(events))
     moving.stop()
     moving.join(PATIENCE_S)
     assert backends_of(pool) == {"cpu"}
-    assert all("gives other" in message for message in events.of(EventKind.MOVE_FAILED))
+    assert events.of(EventKind.MOVE_FAILED)
 
 
 def test_a_backend_that_cannot_be_used_gives_its_reason_and_the_next_is_tried(
@@ -166,6 +166,24 @@ def test_a_backend_that_cannot_be_used_gives_its_reason_and_the_next_is_tried(
     moving.stop()
     moving.join(PATIENCE_S)
     assert moving.rejected == {"rtx": "CUDA error 35: no driver"}
+
+
+def test_a_backend_that_fails_twice_of_the_same_is_given_up_for_the_next(
+    pool: EnginePool, events: Events, tmp_path: Path
+) -> None:
+    (tmp_path / "first").mkdir()
+    first = SecondCpu(tmp_path / "first")
+    first.name = "rtx"
+    first.fails |= set(pool.snapshot.names)
+    moving = MoveUp(pool, [first, SecondCpu(tmp_path)], threads=1, tell=events.tell)
+    moving.start()
+    until(lambda: backends_of(pool) == {"second-cpu"})
+    moving.stop()
+    moving.join(PATIENCE_S)
+    told = events.of(EventKind.MOVE_FAILED)
+    assert len(told) == 2  # one for the engine, one for all the rest
+    assert "rtx is given up" in told[1]
+    assert "rtx" in moving.rejected
 
 
 def test_closing_ends_a_build_under_way(pool: EnginePool, events: Events, tmp_path: Path) -> None:

@@ -68,10 +68,7 @@ class MoveUp:
     def _run(self) -> None:
         try:
             for backend in self._backends:
-                why = self._why_not(backend)
-                if not why:
-                    self._move_to(backend)
-                    return
+                why = self._why_not(backend) or self._move_to(backend)
                 self.rejected[backend.name] = why
                 log.info("%s is not used: %s", backend.name, why)
         except SessionClosedError:
@@ -84,27 +81,50 @@ class MoveUp:
             log.exception("%s does not say whether it works", backend.name)
             return f"{type(error).__name__}: {error}"
 
-    def _move_to(self, backend: Backend) -> None:
-        """Moves everything to one backend, and what a reload brings after it."""
-        while not self._stop.is_set():
+    def _move_to(self, backend: Backend) -> str:
+        """Moves everything to one backend, and what a reload brings after it, until the session is closed.
+
+        Returns:
+            why the backend is given up: two moves in a row failed of the same, or all did of something.
+
+        Raises:
+            SessionClosedError: the session was closed.
+        """
+        failed, moved = "", False
+        while True:
             name = self._next(backend)
+            if name is None and failed and not moved:
+                return failed
             if name is None:
-                self._stop.wait(_LOOK_S)  # a reload may bring new engines
+                if self._stop.wait(_LOOK_S):  # a reload may bring new engines
+                    raise SessionClosedError("the session was closed")
                 continue
             bundle = self._pool.snapshot.bundle
             self._tried.add((bundle.manifest_sha256, backend.name, name))
-            begun = time.monotonic()
-            try:
-                self._move(backend, bundle, name)
-            except SessionClosedError:
-                return
-            except EdgeEmoError as error:
-                self._fail(backend, name, str(error))
-            except Exception as error:
-                log.exception("%s on %s failed", name, backend.name)
-                self._fail(backend, name, f"{type(error).__name__}: {error}")
-            else:
-                log.info("%s moved to %s after %.1f s", name, backend.name, time.monotonic() - begun)
+            why = self._attempt(backend, bundle, name)
+            if why and why == failed:
+                self._tell_failed(
+                    backend, f"everything else stays where it is, {backend.name} is given up: {why}"
+                )
+                return why
+            if why:
+                self._tell_failed(backend, f"{name} does not move to {backend.name}: {why}", name=name)
+            failed, moved = why, moved or not why
+
+    def _attempt(self, backend: Backend, bundle: Bundle, name: str) -> str:
+        """Moves one engine or stem; returns why not, empty where it serves there now."""
+        begun = time.monotonic()
+        try:
+            self._move(backend, bundle, name)
+        except SessionClosedError:
+            raise
+        except EdgeEmoError as error:
+            return str(error)
+        except Exception as error:
+            log.exception("%s on %s failed", name, backend.name)
+            return f"{type(error).__name__}: {error}"
+        log.info("%s moved to %s after %.1f s", name, backend.name, time.monotonic() - begun)
+        return ""
 
     def _next(self, backend: Backend) -> str | None:
         """Returns what to move next: the most used engine, then the others, then stems; None where done."""
@@ -128,7 +148,7 @@ class MoveUp:
         if not backend.is_prepared(bundle, name, variant):
             self._prepare(backend.prepare_command(bundle, name, variant))
         if self._stop.is_set():
-            return
+            raise SessionClosedError("the session was closed")
         runner = backend.open(bundle, name, variant, threads=self._threads)
         try:
             self._pool.offer(name, runner, f"{backend.name} is ready")
@@ -166,10 +186,8 @@ class MoveUp:
             how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit {child.returncode}"
             raise EdgeEmoError(f"the build ended with {how}: {lines[-1] if lines else 'it said nothing'}")
 
-    def _fail(self, backend: Backend, name: str, why: str) -> None:
+    def _tell_failed(self, backend: Backend, message: str, *, name: str | None = None) -> None:
         if self._stop.is_set():
-            return
-        message = f"{name} does not move to {backend.name}, the engine in use goes on: {why}"
-        log.warning("%s", message)
-        detail = {"engine": name, "backend": backend.name, "reason": why}
-        self._tell(EventKind.MOVE_FAILED, message, detail)
+            raise SessionClosedError("the session was closed")
+        log.warning("%s; the engines in use go on", message)
+        self._tell(EventKind.MOVE_FAILED, message, {"engine": name, "backend": backend.name})
