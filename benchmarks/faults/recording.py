@@ -48,7 +48,7 @@ class Recording:
 
 
 def load_recording() -> Recording:
-    """Decodes the recording that ships with edgeemo."""
+    """Decodes the recording that ships with edgeemo; pictures at half their size cost half the search."""
     blocks, frames, lines = [], [], []
     rate_hz = 0
     with MediaFile(RECORDING) as media:
@@ -57,7 +57,7 @@ def load_recording() -> Recording:
                 blocks.append(chunk.array)
                 rate_hz = chunk.rate_hz or rate_hz
             elif chunk.modality == VIDEO and chunk.time_s < _FACE_UNTIL_S:
-                frames.append(chunk.array)
+                frames.append(_halved(chunk.array))
             elif chunk.modality == TEXT:
                 lines.append(chunk.text)
     sound = _voiced(np.concatenate(blocks), rate_hz)
@@ -71,3 +71,9 @@ def _voiced(sound: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
     loud = np.mean(np.square(pieces), axis=1) > 10 ** (_VOICE_DBFS / 10)
     near = np.convolve(loud, np.ones(2 * _AROUND + 1), mode="same") > 0
     return np.ascontiguousarray(pieces[near]).reshape(-1)
+
+
+def _halved(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width, _ = frame.shape
+    four = frame[: height // 2 * 2, : width // 2 * 2].reshape(height // 2, 2, width // 2, 2, 3)
+    return np.asarray(four.mean(axis=(1, 3)).round(), dtype=np.uint8)

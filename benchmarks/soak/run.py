@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.soak.world import StridingClock, small_recording, soak_sensors
+from benchmarks.soak.world import StridingClock, cheap_recording, soak_sensors
 from edgeemo.bundle import Bundle
 from edgeemo.evaluation.footprint import memory_of
 from edgeemo.session import EngineOptions, Session
@@ -121,7 +121,7 @@ def soak(
         seed: of the faults.
         tell: called with the number of readings made, at each look.
     """
-    recording = small_recording()
+    recording = cheap_recording()
     digest = hashlib.sha256()
     samples: list[Sample] = []
     subsets: Counter[str] = Counter()
