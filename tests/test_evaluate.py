@@ -13,7 +13,7 @@ from live_like import LABELS, PRIOR, TEMPERATURE, TEXT_SPEC, D, make_weights, wr
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgeemo.bundle import Bundle, SubsetSpec, probabilities_from_logits
+from edgeemo.bundle import Bundle, SubsetSpec, probabilities_from_logits, probabilities_from_row
 from edgeemo.datasets.speech import read_speech
 from edgeemo.errors import DatasetError, InputError, SubsetError
 from edgeemo.evaluation.accuracy import evaluate
@@ -70,6 +70,13 @@ def speech(tmp_path: Path) -> Path:
 def test_probabilities_by_hand() -> None:
     p = probabilities_from_logits(np.array([[2.0, 0.0]]), SubsetSpec(temperature=2.0, prior=(0.25, 0.75)))
     assert p[0, 0] == pytest.approx(0.25 * np.e / (0.25 * np.e + 0.75))
+
+
+def test_a_hop_follows_the_same_rule_in_plain_floats() -> None:
+    spec = SubsetSpec(temperature=0.7, prior=(0.5, 0.3, 0.2))
+    for logits in np.random.default_rng(0).normal(size=(50, 3), scale=20).astype(np.float32):
+        expected = probabilities_from_logits(logits, spec)
+        np.testing.assert_allclose(probabilities_from_row(logits.tolist(), spec), expected, rtol=1e-12)
 
 
 def test_a_clip_gets_the_mean_of_what_a_session_would_say(bundle: Bundle, speech: Path) -> None:

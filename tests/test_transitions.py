@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,20 @@ class Life:
         evidence = {
             name: {key: float(np.log(value)) for key, value in shares.items()} for name in subset.split("+")
         }
-        reading = self.reading(
-            label=label, probabilities=shares, subset=subset, **{"evidence": evidence, **changes}
+        return self.complete(
+            FLAT, label=label, probabilities=shares, subset=subset, **{"evidence": evidence, **changes}
         )
-        return self.over_time.update(reading, hop_s=0.5, spec=FLAT)
 
     def silence(self, **changes: Any) -> Reading:
-        return self.over_time.update(self.reading(**changes), hop_s=0.5, spec=None)
+        return self.complete(None, **changes)
+
+    def complete(self, spec: SubsetSpec | None, **changes: Any) -> Reading:
+        hop = self.reading(**changes)
+        p = list(hop.probabilities.values()) if spec else None
+        over_time = self.over_time.hear(p, hop.evidence, at_s=hop.time_s, hop_s=0.5, spec=spec)
+        reading = replace(hop, **over_time._asdict())
+        self.over_time.tell(reading)
+        return reading
 
     def told(self) -> list[Event]:
         events = self.log.after(self._seen)

@@ -14,7 +14,7 @@ from edgeemo.bundle.manifest import (
     WindowSpec,
 )
 from edgeemo.bundle.manifest_json import json_from_manifest, manifest_from_json
-from edgeemo.bundle.probabilities import probabilities_from_logits
+from edgeemo.bundle.probabilities import probabilities_from_logits, probabilities_from_row
 from edgeemo.bundle.store import Bundle
 from edgeemo.bundle.tensors import bytes_from_tensors, read_tensors, tensors_from_bytes
 
@@ -35,6 +35,7 @@ __all__ = [
     "json_from_manifest",
     "manifest_from_json",
     "probabilities_from_logits",
+    "probabilities_from_row",
     "read_tensors",
     "tensors_from_bytes",
 ]

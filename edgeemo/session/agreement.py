@@ -28,11 +28,11 @@ def shares_from_evidence(
 
 
 def _softmax(says: Mapping[str, float], temperature: float) -> dict[str, float]:
-    values = list(says.values())
+    values = says.values()
     most, scale = max(values), 1 / temperature
     powers = [math.exp((value - most) * scale) for value in values]
     share = 1 / sum(powers)
-    return dict(zip(says, [power * share for power in powers], strict=True))
+    return {label: power * share for label, power in zip(says, powers, strict=True)}
 
 
 def contradiction_of(shares: Mapping[str, Mapping[str, float]]) -> float | None:
@@ -48,6 +48,6 @@ def contradiction_of(shares: Mapping[str, Mapping[str, float]]) -> float | None:
     """
     if len(shares) < 2:
         return None
-    columns = list(zip(*(says.values() for says in shares.values()), strict=True))
+    columns = list(zip(*[says.values() for says in shares.values()], strict=True))
     odds: float = len(columns) ** (len(shares) - 1) * sum(map(math.prod, columns))
     return 1 / (1 + odds)

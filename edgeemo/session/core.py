@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.affect import valence_arousal
-from edgeemo.bundle import probabilities_from_logits
+from edgeemo.bundle import probabilities_from_row
 from edgeemo.errors import SubsetError
 from edgeemo.modality import subset_members
 from edgeemo.session.engines.pool import Answer, EnginePool
@@ -119,7 +119,7 @@ class Core:
 
     def take_suspects(self) -> tuple[str, ...]:
         """Returns the modalities that have been poor for `suspect_s`, each once until it was live again."""
-        return tuple(name for name, judge in self._judges.items() if judge.take_suspect())
+        return tuple([name for name, judge in self._judges.items() if judge.take_suspect()])
 
     def read(self, at_s: float, outages: Mapping[str, Outage] = _NO_OUTAGES) -> Reading:
         """Returns the reading at capture time `at_s`; nothing captured later is looked at.
@@ -130,15 +130,12 @@ class Core:
         """
         begun = time.perf_counter()
         states = self._states(at_s, outages)
-        live = tuple(name for name, status in states.items() if status.state is State.LIVE)
+        live = tuple([name for name, status in states.items() if status.state is State.LIVE])
         answer = self.pool.recognize(live, lambda name: self.streams[name].window(at_s), at_s=at_s)
         for name, why in answer.notes.items():
             states[name] = replace(states[name], why=why)
-        spec = None if answer.subset is None else self.snapshot.manifest.subsets[answer.subset]
-        reading = self._momentary(answer, at_s, states)
-        reading = self._over_time.update(reading, hop_s=self.hop_s, spec=spec)
-        if faces := self._faces(at_s, states):
-            reading = replace(reading, faces=faces)
+        reading = self._reading(answer, at_s, states)
+        self._over_time.tell(reading)
         self.swaps += answer.subset != self._subset and self.hops > 0
         self._subset = answer.subset
         self.hops += 1
@@ -147,22 +144,23 @@ class Core:
 
     def _states(self, at_s: float, outages: Mapping[str, Outage]) -> dict[str, Status]:
         """Returns the state of every modality, once its stem has seen what came until `at_s`."""
+        judges = self._judges
         for name, stream in self.streams.items():
-            if not self._judges[name].muted:
+            if not judges[name].muted:
                 stream.advance(at_s)
         troubles = self.pool.stem_troubles()
         states = {}
         for name, stream in self.streams.items():
-            outage = outages.get(name)
-            if stream.unavailable:
-                outage = Outage(State.ABSENT, stream.unavailable)
-            states[name] = self._judges[name].judge(at_s, outage, broken=troubles.get(name, ""))
+            outage = Outage(State.ABSENT, stream.unavailable) if stream.unavailable else outages.get(name)
+            states[name] = judges[name].judge(at_s, outage, broken=troubles.get(name, ""))
         return states
 
     def _faces(self, at_s: float, states: Mapping[str, Status]) -> tuple[FaceReading, ...]:
         """Returns a reading of each face by itself, where the stream follows more than one."""
         video = self.streams.get("video")
-        if not isinstance(video, VideoStream) or states["video"].state in _NOBODY_SEEN:
+        if not isinstance(video, VideoStream) or not video.many_faces:
+            return ()
+        if states["video"].state in _NOBODY_SEEN:
             return ()
         manifest = self.snapshot.manifest
 
@@ -174,15 +172,22 @@ class Core:
 
         return read_faces(video.faces(at_s), recognize, manifest.subsets.get("video"), manifest.labels)
 
-    def _momentary(self, answer: Answer, at_s: float, states: Mapping[str, Status]) -> Reading:
-        """Returns the reading of this hop alone."""
-        subset, engine = answer.subset, answer.runner
+    def _reading(self, answer: Answer, at_s: float, states: Mapping[str, Status]) -> Reading:
+        """Returns the reading of this hop; made in one piece, for copies cost more than its sums."""
+        subset, engine, faces = answer.subset, answer.runner, self._faces(at_s, states)
         if subset is None or engine is None:
-            return Reading(time_s=at_s, label=NO_SIGNAL, states=states)
+            self._over_time.hear(None, {}, at_s=at_s, hop_s=self.hop_s, spec=None)
+            return Reading(time_s=at_s, label=NO_SIGNAL, states=states, faces=faces)
         manifest = self.snapshot.manifest
         labels, members, spec = manifest.labels, subset_members(subset), manifest.subsets[subset]
-        p = probabilities_from_logits(answer.outputs["logits"][0], spec).tolist()
+        p = probabilities_from_row(answer.outputs["logits"][0].tolist(), spec)
         probabilities = dict(zip(labels, p, strict=True))
+        evidence = {
+            name: dict(zip(labels, answer.outputs[key][0].tolist(), strict=True))
+            for name in members
+            if (key := f"evidence.{name}") in answer.outputs
+        }
+        over_time = self._over_time.hear(p, evidence, at_s=at_s, hop_s=self.hop_s, spec=spec)
         affect = valence_arousal(probabilities)
         best = max(p)
         ages = [
@@ -194,15 +199,17 @@ class Core:
             states=states,
             confidence=best,
             probabilities=probabilities,
+            emotion=over_time.emotion,
+            mood=over_time.mood,
+            mood_probabilities=over_time.mood_probabilities,
             valence=None if affect is None else affect[0],
             arousal=None if affect is None else affect[1],
-            evidence={
-                name: dict(zip(labels, answer.outputs[key][0].tolist(), strict=True))
-                for name in members
-                if (key := f"evidence.{name}") in answer.outputs
-            },
+            evidence=evidence,
+            modality_probabilities=over_time.modality_probabilities,
+            contradiction=over_time.contradiction,
             subset=subset,
             age_s=max(ages, default=None),
             engine=f"{subset}.{engine.variant}",
             backend=engine.backend,
+            faces=faces,
         )

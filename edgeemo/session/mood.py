@@ -38,8 +38,10 @@ class Mood:
 
     def reset(self) -> None:
         """Forgets everything."""
-        self._evidence_s = [0.0] * self._labels
+        self._evidence_s, self._total_s = [0.0] * self._labels, 0.0
         self._at_s: float | None = None
+        self._steps = (0.0, 0.0)  # seconds that passed, and that the hop covers; what they come to:
+        self._fade, self._gain_s = 1.0, 0.0
         self.label: int | None = None
         """Index of the mood, kept through gaps; None where there is too little recent evidence."""
 
@@ -54,22 +56,26 @@ class Mood:
         """
         passed_s = hop_s if self._at_s is None else max(0.0, at_s - self._at_s)
         self._at_s = at_s
-        fade = math.exp(-passed_s / self._tau_s)
+        if (passed_s, hop_s) != self._steps:  # mostly the same hop after hop
+            self._steps = passed_s, hop_s
+            self._fade = math.exp(-passed_s / self._tau_s)
+            self._gain_s = self._tau_s * -math.expm1(-min(passed_s, hop_s) / self._tau_s)
+        fade, gain_s = self._fade, self._gain_s
         if probabilities is None:
-            self._evidence_s = [seconds * fade for seconds in self._evidence_s]
+            evidence_s = [seconds * fade for seconds in self._evidence_s]
         else:  # few labels: lists are faster than arrays
-            gain_s = self._tau_s * -math.expm1(-min(passed_s, hop_s) / self._tau_s)
             both = zip(self._evidence_s, probabilities, strict=True)
-            self._evidence_s = [seconds * fade + p * gain_s for seconds, p in both]
-        if sum(self._evidence_s) < _LEAST_EVIDENCE * self._tau_s:
+            evidence_s = [seconds * fade + p * gain_s for seconds, p in both]
+        self._evidence_s, self._total_s = evidence_s, sum(evidence_s)
+        if self._total_s < _LEAST_EVIDENCE * self._tau_s:
             self.label = None
         elif probabilities is not None:
-            most_s = max(self._evidence_s)
-            if self.label is None or most_s - self._evidence_s[self.label] >= self._margin * self._tau_s:
-                self.label = self._evidence_s.index(most_s)
+            most_s = max(evidence_s)
+            if self.label is None or most_s - evidence_s[self.label] >= self._margin * self._tau_s:
+                self.label = evidence_s.index(most_s)
 
     @property
     def probabilities(self) -> list[float] | None:
         """Shares of the C labels in the evidence; None where there is no mood."""
-        total_s = sum(self._evidence_s)
+        total_s = self._total_s
         return None if self.label is None else [seconds / total_s for seconds in self._evidence_s]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from edgeemo.bundle import SubsetSpec
 from edgeemo.session.agreement import contradiction_of, shares_from_evidence
@@ -14,8 +14,22 @@ from edgeemo.session.smoothing import MomentaryEmotion
 from edgeemo.session.transitions import Tell, Transitions
 
 
+class Sustained(NamedTuple):
+    """What a reading says beyond its own hop; the fields are those of `Reading`."""
+
+    emotion: str | None
+    mood: str | None
+    mood_probabilities: Mapping[str, float]
+    modality_probabilities: Mapping[str, Mapping[str, float]]
+    contradiction: float | None
+
+
+SILENT = Sustained(None, None, {}, {}, None)
+"""Without a signal nothing is shown; the mood is kept all the same."""
+
+
 class OverTime:
-    """Completes the readings of one session, in the order of their times.
+    """Follows the readings of one session, in the order of their times: `hear`, then `tell`, for each hop.
 
     Args:
         labels: what the probabilities count in, in order.
@@ -28,36 +42,50 @@ class OverTime:
         self._emotion = MomentaryEmotion(margin=settings.emotion_margin)
         self._mood = Mood(labels=len(self._labels), tau_s=settings.mood_tau_s, margin=settings.mood_margin)
         self._transitions = Transitions(tell)
+        self._kept_mood: str | None = None
 
     def reset(self) -> None:
         """Starts again as if there had been no reading; tells nothing."""
         self._emotion.reset()
         self._mood.reset()
         self._transitions.reset()
+        self._kept_mood = None
 
-    def update(self, reading: Reading, *, hop_s: float, spec: SubsetSpec | None) -> Reading:
-        """Returns the reading with emotion, mood, each modality's own say and their contradiction.
+    def hear(
+        self,
+        p: Sequence[float] | None,
+        evidence: Mapping[str, Mapping[str, float]],
+        *,
+        at_s: float,
+        hop_s: float,
+        spec: SubsetSpec | None,
+    ) -> Sustained:
+        """Returns emotion, mood, each modality's own say and their contradiction.
 
         Args:
-            reading: of this hop alone: label, probabilities, evidence, subset and states.
+            p: probabilities of this hop in the order of the labels; None without a signal.
+            evidence: modality -> label -> its share of the logits of this hop.
+            at_s: capture time of the hop.
             hop_s: seconds that a hop covers.
             spec: of the subset that answered; None without a signal.
         """
         labels = self._labels
-        p = [reading.probabilities[label] for label in labels] if spec else None
         self._emotion.update(p)
-        self._mood.update(p, at_s=reading.time_s, hop_s=hop_s)
+        self._mood.update(p, at_s=at_s, hop_s=hop_s)
         mood = None if self._mood.label is None else labels[self._mood.label]
-        if spec is not None:
-            emotion, mood_shares = self._emotion.label, self._mood.probabilities
-            own = shares_from_evidence(reading.evidence, temperature=spec.temperature)
-            reading = replace(
-                reading,
-                emotion=None if emotion is None else labels[emotion],
-                mood=mood,
-                mood_probabilities={} if mood_shares is None else dict(zip(labels, mood_shares, strict=True)),
-                modality_probabilities=own,
-                contradiction=contradiction_of(own),
-            )
-        self._transitions.update(reading, mood=mood)
-        return reading
+        self._kept_mood = mood
+        if spec is None:
+            return SILENT
+        emotion, shares = self._emotion.label, self._mood.probabilities
+        own = shares_from_evidence(evidence, temperature=spec.temperature)
+        return Sustained(
+            None if emotion is None else labels[emotion],
+            mood,
+            {} if shares is None else dict(zip(labels, shares, strict=True)),
+            own,
+            contradiction_of(own),
+        )
+
+    def tell(self, reading: Reading) -> None:
+        """Tells what is other in the complete reading of the hop than in the one before."""
+        self._transitions.update(reading, mood=self._kept_mood)

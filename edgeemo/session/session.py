@@ -244,8 +244,8 @@ class Session:
             InputError: `at_s` lies before the last reading or is not finite.
             SessionClosedError: the session is closed.
         """
-        self._check_open()
         if self._live.started:
+            self._check_open()
             self._live.poll()
         with self._lock:
             return self._read(max(self.now_s, self._last_read_s) if at_s is None else at_s)
