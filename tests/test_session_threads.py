@@ -293,3 +293,21 @@ def test_a_sensor_that_raises_is_lost_and_the_others_go_on(caplog: pytest.LogCap
             assert next(readings).states["text"].state is State.ABSENT
             words.fails = True
             session.close()
+
+
+def test_everything_that_hangs_at_once_is_left_within_two_seconds() -> None:
+    sensors = [Hanging("audio"), Hanging("video"), TextQueue()]
+    release = threading.Event()
+    session = Session(sensors=sensors, engines=INT8)
+    session.start(on_reading=lambda reading: release.wait(PATIENCE_S))
+    until_s = time.monotonic() + PATIENCE_S
+    while session.stats().hops < 2 and time.monotonic() < until_s:
+        time.sleep(0.02)
+    begun_s = time.monotonic()
+    session.close()
+    took_s = time.monotonic() - begun_s
+    release.set()
+    for sensor in sensors[:2]:
+        assert isinstance(sensor, Hanging)
+        sensor.release.set()
+    assert took_s < PATIENCE_S / 4  # 1.9 s at most on an idle machine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,6 @@ log = logging.getLogger(__name__)
 
 _ROOM = 16  # readings that wait for the application
 _LOOK_S = 0.05
-_JOIN_S = 1.0
 _END = None
 
 
@@ -70,12 +70,16 @@ class Callbacks:
             raise self._failed
         return not self._threads[-1].is_alive()
 
-    def close(self) -> None:
-        """Hands nothing out any more; waits at most a second for a function that is running."""
+    def stop(self) -> None:
+        """Hands nothing out any more; returns at once. May be called twice."""
         self._stop.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for the threads, and for a function that is running in one of them; `stop` them first."""
+        until_s = time.monotonic() + timeout_s
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(_JOIN_S / len(self._threads))
+                thread.join(max(0.0, until_s - time.monotonic()))
 
     def _make(self) -> None:
         try:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.01
 _ROUNDING_S = 1e-6
 _PUNCTUAL_S = 0.1  # a reading this little behind its hop is still about the hop
-_CLOSE_S = 1.5
+_CLOSE_S = 1.2
 
 
 class LiveSensors(Source):

@@ -48,7 +48,8 @@ from edgeemo.session.streams.base import MOST_TIME_S
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_CLOSE_S = 1.9
+_CLOSE_S = 1.7  # for everything that is closed, side by side
+_LEAST_S = 0.1  # for each part, where another has used that up
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / "live"
 """The bundle that ships inside the package."""
 
@@ -375,7 +376,7 @@ class Session:
             ),
         )
         if before is not None:
-            before.close()
+            before.stop()
         return self
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -510,17 +511,18 @@ class Session:
         if os.getpid() != self._pid:
             return
         self._closed.set()
-        begun_s = time.monotonic()
+        until_s = time.monotonic() + _CLOSE_S
         if self._move_up is not None:
             self._move_up.stop()
+        if self._callbacks is not None:
+            self._callbacks.stop()
         self._source.close()
-        self._pool.close(timeout_s=max(0.4, _CLOSE_S - (time.monotonic() - begun_s)))
-        if self._move_up is not None:
-            self._move_up.join()
         if self._watch is not None:
             self._watch.close()
-        if self._callbacks is not None:
-            self._callbacks.close()
+        self._pool.close(timeout_s=max(_LEAST_S, until_s - time.monotonic()))
+        for part in (self._move_up, self._callbacks):
+            if part is not None:
+                part.join(max(_LEAST_S, until_s - time.monotonic()))
 
     def _check_open(self) -> None:
         self._check_process()
