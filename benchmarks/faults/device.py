@@ -24,6 +24,7 @@ LINES_AT_ONCE = 10
 _ROOM = {AUDIO: 64, VIDEO: 32, TEXT: 16}
 _LITTLE_ROOM = {AUDIO: 8, VIDEO: 1, TEXT: 1}  # less than what comes while the application is slow
 _ELSEWHERE = 40  # chunks, frames or lines further on in the recording
+_LOOK_S = 0.05  # shorter than a flap
 _STUCK_S = 0.25  # length of the sound that a stuck driver hands out over and over
 _NOISE_DB = 10.0  # above the voice
 _JUNK = ("xq", "brzt", "oom", "ffp", "zzkl", "wvv", "tch", "grmbl")
@@ -200,23 +201,32 @@ class ScriptedDevice:
 
     def __init__(self, player: Player, clock: Clock, note: Callable[[Delivery], object]) -> None:
         self._player, self._clock, self._take = player, clock, note
-        self._next = math.ceil(clock() / player.step_s)
+        self._looked_s = clock()
+        self._next = math.ceil(self._looked_s / player.step_s)
         if player.modality == VIDEO:
             self.declared_rate = 1 / player.step_s
 
     def read(self) -> Chunk | Gone | None:
         """Returns the next piece that is due, or why there is none; never waits."""
         player, now_s = self._player, self._clock()
-        gone = player.missing(now_s)
-        if gone:
-            return gone
-        while player.due_s(self._next) <= now_s:
+        gone_s = self._gone_since(now_s)
+        until_s = now_s if gone_s is None else gone_s
+        while player.due_s(self._next) <= until_s:
             number, self._next = self._next, self._next + 1
             if not player.is_silent(number):
                 chunk = player.chunk(number)
                 self._note(chunk, number, now_s)
                 return chunk
+        if gone_s is not None:
+            return player.missing(gone_s)
+        self._looked_s = now_s
         return None
+
+    def _gone_since(self, now_s: float) -> float | None:
+        """When it was unplugged since somebody looked last: plugged in again it is another device."""
+        looks = math.ceil((now_s - self._looked_s) / _LOOK_S)
+        times = (now_s - (now_s - self._looked_s) * look / looks for look in range(looks - 1, -1, -1))
+        return next((time_s for time_s in times if self._player.missing(time_s)), None)
 
     def close(self) -> None:
         """Does nothing: there is no driver."""

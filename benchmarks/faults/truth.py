@@ -136,7 +136,8 @@ def truth_lines(
     lines = {}
     for modality in (AUDIO, VIDEO):
         pieces = [piece for piece in delivered if piece.modality == modality]
-        lines[modality] = _device_line(modality, scenario.of(modality), settings, longest_hop_s, pieces)
+        line = _device_line(modality, scenario.of(modality), settings, longest_hop_s, pieces)
+        lines[modality] = _uncounted(line, scenario) if scenario.stall else line
     words = [piece for piece in delivered if piece.modality == TEXT and piece.words]
     lines[TEXT] = _words_line(words, settings, longest_hop_s)
     return lines
@@ -174,6 +175,20 @@ def _device_line(
         again_s = filled_s(fault.end_s) if effect.empties else fault.end_s
         marks += [(again_s, Truth.EITHER), (back_s + joins_s, Truth.IN)]
     return Line(modality, tuple(marks))
+
+
+def _uncounted(line: Line, scenario: Scenario) -> Line:
+    """Pictures that come too seldom are only noticed by who looks often; those that come are true."""
+    fault = scenario.of(line.modality)
+    if line.modality != VIDEO or fault is None or fault.kind is not Kind.WRONG_RATE:
+        return line
+    return Line(
+        VIDEO,
+        tuple(
+            (at_s, Truth.EITHER if at_s > fault.start_s and truth is Truth.OUT else truth)
+            for at_s, truth in line.marks
+        ),
+    )
 
 
 def _words_line(words: Sequence[Delivery], settings: Settings, hop_s: float) -> Line:
