@@ -96,6 +96,18 @@ class FeatureWindow:
                 self._unbroken = self._unbroken + 1 if slot == self._newest + 1 else 1
                 self._newest = slot
 
+    def put_all(self, first_slot: int, features: Float32) -> None:
+        """Stores features (n, width) in the slots from `first_slot` on, as `put` does one by one."""
+        count, place = len(features), first_slot % self._length
+        if first_slot != self._newest + 1 or place + count > self._length:
+            for offset in range(count):
+                self.put(first_slot + offset, features[offset])
+            return
+        self._slots[place : place + count] = range(first_slot, first_slot + count)
+        self._features[place : place + count] = features
+        self._unbroken += count
+        self._newest += count
+
     def view(self, newest_slot: int) -> tuple[Float32, Float32]:
         """Returns the window that ends with `newest_slot`, as copies.
 
@@ -105,10 +117,8 @@ class FeatureWindow:
         """
         if self._is_full(newest_slot):
             cut = (newest_slot + 1) % self._length
-            whole = np.empty((1, *self._features.shape), np.float32)
-            whole[0, : self._length - cut] = self._features[cut:]
-            whole[0, self._length - cut :] = self._features[:cut]
-            return whole, self._mask_of_full.copy()
+            whole = np.concatenate((self._features[cut:], self._features[:cut]))
+            return whole[None], self._mask_of_full.copy()
         wanted = np.arange(newest_slot - self._length + 1, newest_slot + 1)
         places = wanted % self._length
         held = (self._slots[places] == wanted) & (wanted >= 0)

@@ -66,6 +66,28 @@ def test_a_late_feature_never_overwrites_a_newer_one() -> None:
     assert window.view(5)[0][0, -1, 0] == 5
 
 
+@given(st.integers(1, 6), st.lists(st.tuples(st.integers(0, 8), st.integers(1, 4), st.booleans())))
+def test_features_put_together_are_those_put_one_by_one(
+    length: int, steps: list[tuple[int, int, bool]]
+) -> None:
+    together, single = FeatureWindow(length=length, width=1), FeatureWindow(length=length, width=1)
+    slot = 0
+    for gap, count, cleared in steps:
+        slot += gap // 6  # mostly one after the other
+        features = np.arange(slot, slot + count, dtype=np.float32)[:, None]
+        together.put_all(slot, features)
+        for offset, feature in enumerate(features):
+            single.put(slot + offset, feature)
+        slot += count
+        for newest in (slot - 2, slot - 1, slot):
+            for one, other in zip(together.view(newest), single.view(newest), strict=True):
+                np.testing.assert_array_equal(one, other)
+            assert together.count(newest) == single.count(newest)
+        if cleared:
+            together.clear()
+            single.clear()
+
+
 def test_views_are_copies() -> None:
     window = FeatureWindow(length=2, width=1)
     for slot in (0, 1):  # with a hole, then full

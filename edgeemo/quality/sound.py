@@ -148,27 +148,35 @@ def compare(blocks: Sequence[SoundBlock], voiced: Sequence[bool]) -> SoundFigure
         voiced: which of them hold a voice.
     """
     levels = [block.level_dbfs for block in blocks]
-    others = [level for level, voice in zip(levels, voiced, strict=True) if not voice]
-    voices = [level for level, voice in zip(levels, voiced, strict=True) if voice]
+    others: list[float] = []
+    voices: list[float] = []
+    for level, voice in zip(levels, voiced, strict=True):
+        (voices if voice else others).append(level)
     few = len(others) < max(1, len(levels) // 8)
     noise = min(levels) if few else _quantile(others, 0.5)
     return SoundFigures(
         voiced_s=len(voices) * BLOCK_S,
         lead_db=_quantile(voices, _LOUD_VOICE) - noise if voices else 0.0,
         noise_dbfs=noise,
-        hum=min(block.hum for block in blocks),
+        hum=min([block.hum for block in blocks]),
     )
 
 
 def background(blocks: Sequence[SoundBlock]) -> Background:
     """Returns what lies behind the voice in at least a few seconds of blocks."""
-    levels = [block.level_dbfs for block in blocks]
-    return Background(
-        above_db=_quantile([block.excess_db for block in blocks], _BACKGROUND),
-        range_db=_quantile(levels, _LOUD) - _quantile(levels, _QUIET),
-    )
+    levels = sorted([block.level_dbfs for block in blocks])
+    return Background(above_room_db(blocks), _place(levels, _LOUD) - _place(levels, _QUIET))
+
+
+def above_room_db(blocks: Sequence[SoundBlock]) -> float:
+    """Returns `Background.above_db` alone."""
+    return _quantile([block.excess_db for block in blocks], _BACKGROUND)
 
 
 def _quantile(values: Sequence[float], part: float) -> float:
     """Returns the value below which that part of a few values lies; far faster than numpy's."""
-    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
+    return _place(sorted(values), part)
+
+
+def _place(ascending: Sequence[float], part: float) -> float:
+    return ascending[min(len(ascending) - 1, int(part * len(ascending)))]

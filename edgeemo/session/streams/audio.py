@@ -45,6 +45,7 @@ class AudioStream(Stream):
         )
         self._window = FeatureWindow(length=spec.window.length, width=spec.feature_width)
         self._hearing = Hearing(self._front_end.sample_rate_hz, settings, window_s=spec.window.window_s)
+        self._per_block = spec.stem.features_per_block
         self._block_s = spec.stem.block * self._front_end.hop / self._front_end.sample_rate_hz
         self.reset()
 
@@ -112,9 +113,7 @@ class AudioStream(Stream):
         items = math.floor((at_s - _GUARD_S - self._start_s) * rate / hop)
         for block in self._blocks.take(up_to_item=items):
             features = self._stem.run({self._input: block[None]})[self._output][0]  # (n, D)
-            first = (self._blocks.taken - 1) * len(features)
-            for offset, feature in enumerate(features):
-                self._window.put(first + offset, feature)
+            self._window.put_all((self._blocks.taken - 1) * len(features), features)
         self._hearing.drop(self._heard(at_s))
 
     def _heard(self, at_s: float) -> int:
@@ -145,7 +144,7 @@ class AudioStream(Stream):
         self._window.clear()
 
     def _newest_slot(self) -> int:
-        return self._blocks.taken * self._spec.stem.features_per_block - 1
+        return self._blocks.taken * self._per_block - 1
 
 
 def check_rate(rate_hz: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgeemo.quality.repeats import Repeats
-from edgeemo.quality.sound import SoundBlock, SoundQuality, background, compare, is_voiced
+from edgeemo.quality.sound import SoundBlock, SoundQuality, above_room_db, background, compare, is_voiced
 from edgeemo.quality.voice import BLOCK_S
 from edgeemo.session.settings import Settings
 from edgeemo.session.states import State
@@ -50,11 +49,13 @@ class Hearing:
         if self._silero is not None:
             self._silero.reset()
         self._repeats = Repeats(source_rate_hz)
-        self._blocks: deque[SoundBlock] = deque()
-        self._voiced: deque[bool] = deque()
-        self._repeated: deque[bool] = deque()
+        self._blocks: list[SoundBlock] = []
+        self._voiced: list[bool] = []
+        self._repeated: list[bool] = []
         self._dropped = 0  # blocks that nobody will ask for any more
         self._dropped_repeats = 0
+        self._asked: tuple[Settings, int, int, int] | None = None
+        self._answer = USABLE
 
     def push(self, samples: Float32) -> None:
         """Takes samples (N,) at the model's rate."""
@@ -81,18 +82,14 @@ class Hearing:
 
     def drop(self, count: int) -> None:
         """Forgets blocks that no question up to block `count` needs."""
-        while self._dropped < count - self._window and self._blocks:
-            self._blocks.popleft()
-            self._voiced.popleft()
-            self._dropped += 1
-        while self._dropped_repeats < count - self._window and self._repeated:
-            self._repeated.popleft()
-            self._dropped_repeats += 1
-
-    def _view(self, count: int, length: int) -> tuple[list[SoundBlock], list[bool]]:
-        stop = min(max(0, count - self._dropped), len(self._blocks))
-        start = max(0, stop - length)
-        return list(self._blocks)[start:stop], list(self._voiced)[start:stop]
+        old = min(count - self._window - self._dropped, len(self._blocks))
+        if old > 0:
+            del self._blocks[:old], self._voiced[:old]
+            self._dropped += old
+        old = min(count - self._window - self._dropped_repeats, len(self._repeated))
+        if old > 0:
+            del self._repeated[:old]
+            self._dropped_repeats += old
 
     def usability(self, count: int, filled_s: float) -> Usability:
         """Judges the first `count` blocks.
@@ -101,24 +98,33 @@ class Hearing:
             count: blocks since the start.
             filled_s: seconds of sound in the engines' window.
         """
+        stop = min(max(0, count - self._dropped), len(self._blocks))
+        repeats = min(max(0, count - self._dropped_repeats), len(self._repeated))
+        span = min(self._window, max(_LATEST, round(filled_s / BLOCK_S)))
+        asked = self.settings, self._dropped + stop, self._dropped_repeats + repeats, span
+        if asked != self._asked:  # else nothing has come since the last question
+            self._asked, self._answer = asked, self._judge(stop, repeats, span)
+        return self._answer
+
+    def _judge(self, stop: int, repeats: int, span: int) -> Usability:
+        """Judges the blocks that are kept up to `stop`, and the repeats; a voice in the last `span`."""
         settings = self.settings
-        newest, _ = self._view(count, _NEWEST)
+        newest = self._blocks[max(0, stop - _NEWEST) : stop]
         if not newest:
             return Usability(State.QUIET, "the first sound has not arrived yet")
-        recent, _ = self._view(count, max(1, round(settings.quiet_after_s / BLOCK_S)))
-        if all(block.peak == 0 for block in recent):
+        recent = self._blocks[max(0, stop - max(1, round(settings.quiet_after_s / BLOCK_S))) : stop]
+        if newest[-1].peak == 0 and all(block.peak == 0 for block in recent):
             return Usability(State.QUIET, "exact zeros: the device delivers no sound")
-        stop = min(max(0, count - self._dropped_repeats), len(self._repeated))
-        if any(list(self._repeated)[max(0, stop - _NEWEST) : stop]):
+        if any(self._repeated[max(0, repeats - _NEWEST) : repeats]):
             return Usability(State.POOR, "the same sound again and again: the device or its driver is stuck")
-        clipped = sum(block.clipped for block in newest) / len(newest)
+        clipped = sum([block.clipped for block in newest]) / len(newest)
         if clipped > settings.audio_clipped:
             return Usability(
                 State.POOR, f"clipped: {clipped:.0%} of the samples are at full scale; lower the gain"
             )
         if settings.voice_activity == "off":
             return self._loud_enough(recent)
-        return self._drowned(count) or self._covered(count) or self._spoken(count, filled_s)
+        return self._drowned(stop) or self._covered(stop) or self._spoken(stop, span)
 
     def _loud_enough(self, recent: list[SoundBlock]) -> Usability:
         loudest, limit = max(block.level_dbfs for block in recent), self.settings.audio_quiet_dbfs
@@ -126,21 +132,24 @@ class Hearing:
             return Usability(State.QUIET, f"silence: {loudest:.1f} dBFS, sound begins at {limit:.1f}")
         return USABLE
 
-    def _drowned(self, count: int) -> Usability | None:
+    def _drowned(self, stop: int) -> Usability | None:
         """Poor where the last second is loud and nobody's voice."""
-        latest, voiced = self._view(count, _LATEST)
-        excess = sorted(block.excess_db for block in latest)[len(latest) // 2]
-        if sum(voiced) > 1 or len(latest) < _LATEST or excess < self.settings.audio_noise_excess_db:
+        if stop < _LATEST or sum(self._voiced[stop - _LATEST : stop]) > 1:
             return None
-        level = sorted(block.level_dbfs for block in latest)[len(latest) // 2]
+        latest = self._blocks[stop - _LATEST : stop]
+        excess = sorted([block.excess_db for block in latest])[_LATEST // 2]
+        if excess < self.settings.audio_noise_excess_db:
+            return None
+        level = sorted([block.level_dbfs for block in latest])[_LATEST // 2]
         return Usability(
             State.POOR, f"noise: {level:.0f} dBFS, {excess:.0f} dB above the room's own, and no voice in it"
         )
 
-    def _spoken(self, count: int, filled_s: float) -> Usability:
+    def _spoken(self, stop: int, span: int) -> Usability:
         """Quiet without a voice in the engines' window, poor where something else covers it."""
         settings = self.settings
-        figures = compare(*self._view(count, min(self._window, max(_LATEST, round(filled_s / BLOCK_S)))))
+        start = max(0, stop - span)
+        figures = compare(self._blocks[start:stop], self._voiced[start:stop])
         if figures.voiced_s < settings.voice_least_s - 1e-9:
             return Usability(State.QUIET, f"no voice: the room's noise at {figures.noise_dbfs:.0f} dBFS")
         if figures.hum >= settings.audio_hum and figures.lead_db < settings.audio_hum_lead_db:
@@ -156,13 +165,16 @@ class Hearing:
             )
         return USABLE
 
-    def _covered(self, count: int) -> Usability | None:
+    def _covered(self, stop: int) -> Usability | None:
         """Poor where others talk all the time; asks a whole window, for nobody pauses in every second."""
-        settings, (blocks, _) = self.settings, self._view(count, self._window)
-        if len(blocks) < self._window:
+        settings = self.settings
+        if stop < self._window:
+            return None
+        blocks = self._blocks[stop - self._window : stop]
+        if above_room_db(blocks) < settings.audio_crowd_db:  # mostly so, and half as dear to know
             return None
         behind = background(blocks)
-        if behind.above_db < settings.audio_crowd_db or behind.range_db >= settings.audio_crowd_range_db:
+        if behind.range_db >= settings.audio_crowd_range_db:
             return None
         return Usability(
             State.POOR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
@@ -41,6 +42,8 @@ class TextStream(Stream):
         self._forget_before_s = 0.0
         self._current: list[str] = []
         self._current_s: float | None = None
+        self._has_news = False  # whether there are words that were not looked at yet
+        self._advanced_s, self._oldest_s = 0.0, math.inf
         self._features: Float32 = np.zeros(
             (1, self._spec.window.length, self._spec.feature_width), np.float32
         )
@@ -53,12 +56,15 @@ class TextStream(Stream):
         """
         check_time(self.modality, time_s, self.newest_s)
         words = last_words(text, self._front_end.max_words)
-        self._words.extend((time_s, word) for word in words)
+        self._words.extend([(time_s, word) for word in words])
+        self._has_news = True
         self.newest_s = time_s
 
     def advance(self, at_s: float) -> None:
         """Runs the stem where words have come or grown too old since the last time."""
         oldest_s = max(at_s - self._settings.text_ttl_s, self._forget_before_s)
+        if not self._has_news and self._advanced_s <= at_s and oldest_s <= self._oldest_s:
+            return  # no word has come, and the oldest that counts still does
         fresh: list[tuple[float, str]] = []  # newest first
         for time_s, word in reversed(self._words):
             if time_s < oldest_s or len(fresh) == self._front_end.max_words:
@@ -66,7 +72,8 @@ class TextStream(Stream):
             if time_s <= at_s:
                 fresh.append((time_s, word))
         words = [word for _, word in reversed(fresh)]
-        self._current_s = fresh[0][0] if fresh else None
+        self._current_s, self._oldest_s = (fresh[0][0], fresh[-1][0]) if fresh else (None, math.inf)
+        self._advanced_s, self._has_news = at_s, bool(self._words) and self._words[-1][0] > at_s
         if words == self._current:
             return
         self._current = words
@@ -104,4 +111,4 @@ class TextStream(Stream):
         if self.newest_s is not None:
             self._forget_before_s = np.nextafter(self.newest_s, np.inf)
         self._words.clear()
-        self._current, self._current_s = [], None
+        self._current, self._current_s, self._has_news = [], None, False

@@ -48,7 +48,10 @@ class _Look:
 
     def face(self, track: int | None) -> _Face | None:
         """The face of a track, None where it is not in this frame."""
-        return next((face for face in self.faces if face.track == track), None)
+        for face in self.faces:
+            if face.track == track:
+                return face
+        return None
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,10 @@ class VideoStream(Stream):
             return Usability(State.QUIET, "no frame has arrived yet")
         if newest.trouble:
             return Usability(State.POOR, newest.trouble)
+        if newest.main is not None and newest.time_s > at_s - self._settings.quiet_after_s:
+            main = newest.face(newest.main)
+            if main is not None and main.crop is not None:
+                return USABLE  # as mostly
         recent = [face for _, face in self._recent(newest.main, at_s)]
         if any(face.crop is not None for face in recent):
             return USABLE
@@ -330,7 +337,10 @@ class VideoStream(Stream):
         return self._windows[track]
 
     def _newest(self, at_s: float) -> _Look | None:
-        return next((look for look in reversed(self._looks) if look.time_s <= at_s), None)
+        for look in reversed(self._looks):
+            if look.time_s <= at_s:
+                return look
+        return None
 
     def _opened_late(self) -> FaceSource:
         try:
