@@ -58,7 +58,7 @@ def compare_with_reference(runner: Runner, bundle: Bundle, name: str) -> Agreeme
         BackendError: the runner fails, or gives numbers that are not finite.
         BundleError: the bundle has no windows for this engine.
     """
-    feeds, expected = _windows(bundle, name)
+    feeds, expected = reference_windows(bundle, name)
     return _agreement(_answers(runner, name, feeds), expected.astype(np.float64), name)
 
 
@@ -91,8 +91,16 @@ def _agreement(found: Array, expected: Array, name: str) -> Agreement:
     return Agreement(error, changed, len(found))
 
 
-def _windows(bundle: Bundle, name: str) -> tuple[list[dict[str, Array]], Array]:
-    """Returns one feed for each window and the answers (N, ...)."""
+def reference_windows(bundle: Bundle, name: str) -> tuple[list[dict[str, Array]], Array]:
+    """Returns one feed for each window and the right answers (N, ...).
+
+    Args:
+        bundle: where the windows are.
+        name: a subset, or ``stem.<modality>``.
+
+    Raises:
+        BundleError: the bundle has no windows for this engine.
+    """
     reference = bundle.reference()
     if name.startswith(STEM):
         modality = name.removeprefix(STEM)

@@ -1,1 +1,1 @@
-"""What accelerators give, where there are any; rows that could not run say why."""
+"""What accelerators give, where there are any; what could not run says why, row by row."""

@@ -1,195 +1,226 @@
-"""``benchmarks/gpu/run.sh``: accelerators against the CPU; writes ``benchmarks/gpu/gpu.{json,md}``."""
+"""``benchmarks/gpu/run.sh``: measures what runs here, and says what does not and why.
+
+Writes ``benchmarks/gpu/results.{json,md}``.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
+import logging
 import os
-import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
-from benchmarks.report import Report, Table, write_report
+from benchmarks.gpu import tables
+from benchmarks.gpu.child import LIMIT_S, NOT_MEASURED, Found, not_measured, run_task
+from benchmarks.gpu.memory_paths import PACKAGES
+from benchmarks.gpu.stand_in import NAME as STAND_IN
+from benchmarks.report import Report, write_report
 from edgeemo.bundle import Bundle
+from edgeemo.doctor.libraries import installed_versions
+from edgeemo.doctor.machine import ask_gpus
 from edgeemo.errors import EdgeEmoError
-from edgeemo.evaluation.footprint import measure_footprint
-from edgeemo.runtimes.backends import CHAIN, read_graph
-from edgeemo.runtimes.plans.source import PlanSource
-from edgeemo.runtimes.trt_library import RTX, load_library
+from edgeemo.runtimes.backends import CHAIN, CPU
 from edgeemo.session.session import DEFAULT_BUNDLE
 
 HERE = Path(__file__).resolve().parent
-LAPTOPS = ((8, 6), (8, 9), (12, 0))
-LIMIT_S = 1800
-NOT_HERE = "-"
+CHECKPOINT = HERE.parents[1] / "samples" / "checkpoints" / "live"
+SECTIONS = ("paths", "engines", "memory", "first", "plans", "swap")
 
 
-def run_one(task: dict[str, Any], **environment: str) -> dict[str, Any]:
-    """Returns one row, or why there is none."""
-    command = [sys.executable, "-m", "benchmarks.gpu.one", json.dumps(task)]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            env={**os.environ, **environment},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"why_not": f"no answer within {LIMIT_S} s"}
-    try:
-        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        row = {"why_not": f"ended with {done.returncode}: {last}"}
-    return row
+class Bench:
+    """The sections, each a list of rows from processes of their own.
 
+    Args:
+        bundle: its folder.
+        calls: timed calls of each kind.
+        pythons: backend or package -> interpreter that has its libraries.
+    """
 
-def plans(bundle: Bundle) -> list[dict[str, Any]]:
-    """Builds every engine's fp16 plan for three generations of laptop GPUs; needs no GPU."""
-    library = load_library(RTX)
-    rows = []
-    for name in (*(f"stem.{m}" for m in bundle.manifest.order), *bundle.manifest.engines):
-        source = PlanSource(library, read_graph(bundle, name, "fp16").self_contained(), name, "fp16", LAPTOPS)
-        built = source.build()
-        rows.append({"name": name, "seconds": built.seconds, "bytes": len(built.plan)})
-    return rows
+    def __init__(self, bundle: Path, *, calls: int, pythons: dict[str, str]) -> None:
+        self.bundle, self._calls, self._pythons = bundle, calls, pythons
+        self._opened = Bundle.open(bundle)
 
+    def backends(self) -> dict[str, Found]:
+        """What the interpreter of each backend finds here."""
+        return {place.name: self._run("look", place.name, {"backend": place.name}) for place in CHAIN}
 
-def main() -> int:
-    """Runs everything that can run."""
-    parser = argparse.ArgumentParser(prog="benchmarks/gpu/run.sh", description=__doc__)
-    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="default: the one that ships")
-    parser.add_argument("--calls", type=int, default=1000, metavar="N")
-    parser.add_argument("--out", type=Path, default=HERE, help="default: benchmarks/gpu")
-    args = parser.parse_args()
-    bundle = Bundle.open(args.bundle)
-    names = ("audio", "audio+video+text", "stem.audio")
-    tasks = [
-        {"backend": place.name, "name": name, "variant": variant, "graph": graph}
-        for place in CHAIN
-        for name in (names if not place.why_not() else names[1:2])  # one row says why there are none
-        for variant in _variants(bundle, name)
-        if variant in place.variants
-        for graph in ((True,) if place.host or place.why_not() else (True, False))
-    ]
-    with Progress(console=Console(stderr=True)) as bar:
-        paths = {
-            package: run_one({"package": package, "calls": args.calls}, EDGEEMO_CUDA=package)
-            for package in bar.track(("cuda-python", "pycuda"), description="memory paths")
-        }
-        engines = [
-            {**task, **run_one({**task, "bundle": str(args.bundle), "calls": args.calls})}
-            for task in bar.track(tasks, description="engines")
+    def paths(self) -> list[Found]:
+        """Memory paths, by package."""
+        return [
+            {
+                "package": package,
+                **self._run("memory path", package, {"package": package, "calls": self._calls}, cuda=package),
+            }
+            for package in PACKAGES
         ]
-        first = {
-            place.name: _first_reading(args.bundle, place.name)
-            for place in bar.track(CHAIN, description="first readings")
-        }
+
+    def engines(self) -> list[Found]:
+        """Every engine and stem, in every variant that a backend takes, by backend."""
+        rows: list[Found] = []
+        for place in CHAIN:
+            trouble = ""
+            for name, variants in self._parts():
+                takes = (
+                    variants if place.name == CPU else [each for each in place.variants if each in variants]
+                )
+                for variant in takes or place.variants[:1]:
+                    row: Found = {"backend": place.name, "engine": name, "variant": variant}
+                    if not takes:
+                        found = not_measured(f"this bundle has it in {', '.join(variants)}")
+                    elif trouble:
+                        found = not_measured(trouble)
+                    else:
+                        given = {
+                            "backend": place.name,
+                            "name": name,
+                            "variant": variant,
+                            "calls": self._calls,
+                        }
+                        found = self._run("engine", place.name, given)
+                        trouble = str(found.get(NOT_MEASURED, ""))
+                        trouble = "" if "process ended" in trouble else trouble
+                    rows += [{**row, **each} for each in found.get("rows", [found])]
+        return rows
+
+    def memory(self) -> list[Found]:
+        """Memory of one engine and of all, by backend and variant."""
+        rows = []
+        for place in CHAIN:
+            variants = {each: None for files in self._opened.manifest.engines.values() for each in files}
+            for variant in [each for each in place.variants if each in variants] or place.variants[:1]:
+                row = {"backend": place.name, "variant": variant}
+                if variant in variants:
+                    row |= self._run("memory", place.name, row)
+                else:
+                    row |= not_measured(f"this bundle has engines in {', '.join(variants)}")
+                rows.append(row)
+        return rows
+
+    def first(self) -> list[Found]:
+        """Time to the first reading, by backend."""
+        names = (*(place.name for place in CHAIN), "auto", STAND_IN)
+        return [{"backend": name, **self._run("first reading", name, {"backend": name})} for name in names]
+
+    def plans(self) -> Found:
+        """Plans for laptop GPUs."""
+        return self._run("plans", "rtx", {})
+
+    def swap(self) -> list[Found]:
+        """A live session that moves, by backend."""
+        names = (STAND_IN, *(place.name for place in CHAIN if not place.host))
+        return [
+            {"backend": name, **self._run("swap", name, {"backend": name, "limit_s": LIMIT_S / 3})}
+            for name in names
+        ]
+
+    def _run(self, task: str, who: str, given: dict[str, Any], *, cuda: str = "") -> Found:
+        if task == "first reading":
+            given = {**given, "begun": time.perf_counter()}
+        return run_task(
+            task,
+            {"bundle": str(self.bundle), **given},
+            python=self._pythons.get(who, sys.executable),
+            environment={"EDGEEMO_CUDA": cuda} if cuda else None,
+        )
+
+    def _parts(self) -> Iterator[tuple[str, list[str]]]:
+        manifest = self._opened.manifest
+        for name in manifest.order:
+            yield f"stem.{name}", list(manifest.stems[name])
+        for name, files in manifest.engines.items():
+            yield name, list(files)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks/gpu/run.sh", description=__doc__)
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        help="default: the checkpoint that ships, exported in all variants; without the exporter's libraries "
+        "the bundle that ships",
+    )
+    parser.add_argument("--calls", type=int, default=500, metavar="N", help="timed calls of each kind")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="default: everything")
+    parser.add_argument("--out", type=Path, default=HERE, help="default: benchmarks/gpu")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="interpreter for a backend or package whose libraries are in another environment; repeatable",
+    )
+    args = parser.parse_args(words)
+    logging.disable(logging.WARNING)
+    pythons = dict(each.split("=", 1) for each in args.python)
+    with tempfile.TemporaryDirectory() as folder, _own_cache(Path(folder) / "cache"):
         try:
-            built: list[dict[str, Any]] = plans(bundle)
-            no_plans = ""
+            path, exported = _find_bundle(args.bundle, Path(folder))
+            figures = _measure(Bench(path, calls=args.calls, pythons=pythons), args.only, exported)
+            report = Report(
+                "results",
+                "Accelerators: what runs here, and what does not",
+                figures,
+                tables.make_tables(figures),
+                "benchmarks/gpu/run.sh",
+            )
+            write_report(report, Bundle.open(path), folder=args.out)
         except EdgeEmoError as error:
-            built, no_plans = [], str(error)
-    figures = {
-        "paths": paths,
-        "engines": engines,
-        "first_reading": first,
-        "plans": built,
-        "no_plans": no_plans,
-    }
-    tables = [
-        _paths_table(paths),
-        _engines_table(engines),
-        _first_table(first),
-        _plans_table(built, no_plans),
-    ]
-    report = Report("gpu", "Accelerators", figures, tables, "benchmarks/gpu/run.sh")
-    write_report(report, bundle, folder=args.out)
-    print((args.out / "gpu.md").read_text(encoding="utf-8"))
+            print(f"benchmarks.gpu: {error}", file=sys.stderr)
+            return 1
+    print((args.out / "results.md").read_text(encoding="utf-8"))
     return 0
 
 
-def _variants(bundle: Bundle, name: str) -> tuple[str, ...]:
-    files = bundle.manifest.stems[name[5:]] if name.startswith("stem.") else bundle.manifest.engines[name]
-    return tuple(files)
+def _measure(bench: Bench, only: Sequence[str], exported: str) -> dict[str, Any]:
+    gpus, why = ask_gpus()
+    figures: dict[str, Any] = {
+        "gpus": gpus or [why],
+        "libraries": installed_versions(),
+        "bundle": exported,
+        "backends": bench.backends(),
+    }
+    for section in SECTIONS:
+        if section in only:
+            print(f"{section} ...", file=sys.stderr, flush=True)
+            figures[section] = getattr(bench, section)()
+        else:
+            figures[section] = not_measured("not asked for")
+    return figures
 
 
-def _first_reading(bundle: Path, backend: str) -> dict[str, Any]:
+def _find_bundle(asked: Path | None, folder: Path) -> tuple[Path, str]:
+    """Returns what to measure, and which that is in words."""
+    if asked is not None:
+        return asked, "the one that was asked for"
     try:
-        found = measure_footprint(bundle, backend=backend)
-    except EdgeEmoError as error:
-        return {"why_not": str(error)}
-    return {"open_ms": found.open_ms, "reading_ms": found.reading_ms, "process_ms": found.process_ms}
+        from edgeemo.export import VARIANTS, export_bundle
+
+        print("exporting in all variants ...", file=sys.stderr, flush=True)
+        found = export_bundle(CHECKPOINT, folder / "bundle", variants=VARIANTS).bundle
+    except (ImportError, EdgeEmoError) as error:
+        return DEFAULT_BUNDLE, f"the one that ships, as the checkpoint was not exported: {error}"
+    return Path(found), f"samples/checkpoints/live exported as {', '.join(VARIANTS)}"
 
 
-def _cell(row: dict[str, Any], key: str, *, digits: int = 3) -> str:
-    value = row.get(key)
-    if isinstance(value, dict):
-        return f"{value['p50']:.{digits}f} / {value['p99']:.{digits}f}"
-    return NOT_HERE if value is None else f"{value:.{digits}f}"
-
-
-def _why(row: dict[str, Any]) -> str:
-    return f"not measured: {row['why_not']}" if "why_not" in row else ""
-
-
-def _paths_table(paths: dict[str, dict[str, Any]]) -> Table:
-    rows = [
-        (
-            f"`{name}`",
-            _cell(row, "copies_us", digits=1),
-            _cell(row, "replayed_us", digits=1),
-            _why(row) or str(row["gpu"]),
-        )
-        for name, row in paths.items()
-    ]
-    note = "41 kB to the GPU and back from page-locked memory, p50 / p99 in microseconds."
-    return Table(
-        "Memory paths", note, ("package", "copies", "as a recorded graph", "where, or why not"), rows
-    )
-
-
-def _engines_table(engines: list[dict[str, Any]]) -> Table:
-    rows = []
-    for row in engines:
-        said = _why(row) or ("agrees with the bundle" if row["agrees"] else "DOES NOT AGREE with the bundle")
-        if row["graph"] and row.get("why_no_graph") and row["backend"] != "openvino":
-            said += f"; no CUDA graph: {row['why_no_graph']}"
-        rows.append(
-            (
-                f"`{row['name']}.{row['variant']}`",
-                row["backend"],
-                NOT_HERE if "why_no_graph" not in row else "on" if row["replays"] else "off",
-                _cell(row, "with_copies_ms"),
-                _cell(row, "without_copies_ms"),
-                _cell(row, "load_ms", digits=0),
-                _cell(row, "gpu_mb", digits=0),
-                said,
-            )
-        )
-    columns = ("engine", "backend", "graph", "with copies", "without", "load ms", "GPU MB", "remark")
-    return Table("Engines", "One call at batch 1, p50 / p99 in milliseconds.", columns, rows)
-
-
-def _first_table(first: dict[str, dict[str, Any]]) -> Table:
-    rows = [
-        (f"`{name}`", _cell(row, "open_ms", digits=0), _cell(row, "process_ms", digits=0), _why(row))
-        for name, row in first.items()
-    ]
-    note = "A fresh process with all engines: opening them, and from its start to the first reading, in ms."
-    return Table("Time to the first reading", note, ("backend", "open", "first reading", "remark"), rows)
-
-
-def _plans_table(built: list[dict[str, Any]], why_not: str) -> Table:
-    rows = [(f"`{row['name']}`", f"{row['seconds']:.1f}", f"{row['bytes'] / 1e6:.1f}") for row in built]
-    note = "TensorRT for RTX, fp16, one plan for sm_86, sm_89 and sm_120, built on this machine."
-    return Table("Plans built ahead", f"{note} {why_not}".strip(), ("engine", "s", "MB"), rows)
+@contextmanager
+def _own_cache(folder: Path) -> Iterator[None]:
+    """Keeps plans and timings of other runs away from this one, and those of this one from the user."""
+    before = os.environ.get("EDGEEMO_CACHE")
+    os.environ["EDGEEMO_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["EDGEEMO_CACHE"]
+        else:
+            os.environ["EDGEEMO_CACHE"] = before
 
 
 if __name__ == "__main__":

@@ -1,13 +1,103 @@
 #!/usr/bin/env bash
-# Measures what this machine's accelerators give, with whatever is installed; what could not run says why.
-# Writes benchmarks/gpu/gpu.{json,md}. Use the Python of the environment that has the libraries: PYTHON=... run.sh
+# Measures what this machine's accelerators give, with whatever is installed, and says what could not run and
+# why. Writes benchmarks/gpu/results.{json,md}. It reads the GPU's settings and changes none of them.
+#
+#   benchmarks/gpu/run.sh [--venv DIR] [--openvino DIR] [--no-tests] [arguments of python -m benchmarks.gpu]
+#
+#   --venv DIR       make an environment in DIR with what this machine can use, or take the one that is there:
+#                    onnxruntime-gpu with its CUDA and cuDNN wheels where there is a driver (2.3 GB), plain
+#                    onnxruntime where there is none; TensorRT for RTX and cuda-python in both cases; TensorRT
+#                    with EDGEEMO_TENSORRT=1 (several GB more); pycuda where a compiler and CUDA's headers are
+#   --openvino DIR   the same for onnxruntime-openvino, which cannot lie beside another onnxruntime
+#   --no-tests       leave out the tests that need a GPU
+#
+# Without --venv it takes PYTHON, else .venv/bin/python, else python3. Needs Linux, python3 with venv, and for
+# --venv and --openvino a package index.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+here=$PWD
 
-PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
-"$PYTHON" -c "import edgeemo, onnxruntime, rich" || {
-    echo "install edgeemo first, such as: $PYTHON -m pip install -e '.[gpu,cuda,rtx]' rich" >&2
+venv="" openvino="" tests=1 rest=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --venv) venv=${2:?--venv needs a folder}; shift 2 ;;
+        --openvino) openvino=${2:?--openvino needs a folder}; shift 2 ;;
+        --no-tests) tests=0; shift ;;
+        -h | --help) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) rest+=("$1"); shift ;;
+    esac
+done
+
+say() { echo "run.sh: $*" >&2; }
+
+# The newest CUDA that the driver serves, such as 13; empty where there is no driver.
+cuda_of_driver() {
+    local query='import ctypes; v = ctypes.c_int(); ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(v)); print(v.value // 1000)'
+    python3 -c "$query" 2>/dev/null || true
+}
+
+new_venv() {
+    python3 -m venv "$1" || {
+        say "python3 cannot make an environment in $1; on Debian and Ubuntu: apt-get install python3-venv"
+        exit 1
+    }
+}
+
+install() { "$1" -m pip install --quiet --disable-pip-version-check "${@:2}"; }
+
+# The repository itself, without the plain onnxruntime that the extra "live" would bring.
+install_edgeemo() {
+    install "$1" --constraint constraints.txt --editable '.[camera,media,export,rtx,cuda]' pytest
+}
+
+if [ -n "$venv" ]; then
+    if [ ! -x "$venv/bin/python" ]; then
+        new_venv "$venv"
+        python=$venv/bin/python
+        cuda=$(cuda_of_driver)
+        case "$cuda" in
+            "") say "no NVIDIA driver: onnxruntime for the CPU"; onnxruntime=onnxruntime ;;
+            12) onnxruntime='onnxruntime-gpu[cuda,cudnn]>=1.21,<1.27' ;;  # the last for CUDA 12
+            *) onnxruntime='onnxruntime-gpu[cuda,cudnn]>=1.31' ;;
+        esac
+        say "installing $onnxruntime"
+        install "$python" "$onnxruntime"
+        install_edgeemo "$python"
+        if [ "$cuda" = 12 ]; then
+            "$python" -m pip uninstall --quiet --yes tensorrt_rtx_cu13 tensorrt_rtx_cu13_libs tensorrt_rtx_cu13_bindings || true
+            install "$python" tensorrt-rtx-cu12 || say "TensorRT for RTX could not be installed for CUDA 12"
+        fi
+        if [ "${EDGEEMO_TENSORRT:-0}" = 1 ]; then
+            install "$python" "$([ "$cuda" = 12 ] && echo tensorrt-cu12 || echo tensorrt)" ||
+                say "TensorRT could not be installed"
+        fi
+        install "$python" pycuda >/dev/null 2>&1 ||
+            say "pycuda could not be built (it needs a C++ compiler and CUDA's headers): its rows are left out"
+    fi
+    python=$venv/bin/python
+else
+    python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+fi
+"$python" -c "import edgeemo, numpy, onnxruntime, cv2, av" || {
+    say "$python lacks what is needed; let me make an environment with --venv DIR, or: pip install -e '.[live,export,rtx,cuda]'"
     exit 1
 }
-"$PYTHON" -m pytest -q -m gpu tests/test_cuda.py tests/test_backends.py || [ $? -eq 5 ]
-exec "$PYTHON" -m benchmarks.gpu "$@"
+
+if [ -n "$openvino" ]; then
+    if [ ! -x "$openvino/bin/python" ]; then
+        new_venv "$openvino"
+        say "installing onnxruntime-openvino"
+        install "$openvino/bin/python" onnxruntime-openvino 'numpy>=1.23' 'opencv-python-headless>=4.8,<5' 'av>=12' ||
+            say "onnxruntime-openvino could not be installed: its rows are left out"
+    fi
+    case "$openvino" in /*) ;; *) openvino=$here/$openvino ;; esac
+    rest+=(--python "openvino=$openvino/bin/python")
+fi
+
+if [ "$tests" = 1 ]; then
+    status=0
+    "$python" -m pytest -q -m gpu tests || status=$?
+    # 5: no tests at all, as with no pytest installed the run is 1 and is said
+    [ "$status" = 0 ] || [ "$status" = 5 ] || say "tests on the GPU ended with $status; measuring all the same"
+fi
+exec "$python" -m benchmarks.gpu "${rest[@]}"
