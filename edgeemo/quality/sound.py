@@ -55,13 +55,11 @@ class SoundFigures(NamedTuple):
         lead_db: how far the voiced blocks lie above the others, or above the least one where nearly all
             are voiced; 0 without a voice.
         noise_dbfs: level of the others.
-        hum: part of the power that is hum, in the quietest second.
     """
 
     voiced_s: float
     lead_db: float
     noise_dbfs: float
-    hum: float
 
 
 class Background(NamedTuple):
@@ -158,7 +156,6 @@ def compare(blocks: Sequence[SoundBlock], voiced: Sequence[bool]) -> SoundFigure
         voiced_s=len(voices) * BLOCK_S,
         lead_db=_quantile(voices, _LOUD_VOICE) - noise if voices else 0.0,
         noise_dbfs=noise,
-        hum=min([block.hum for block in blocks]),
     )
 
 

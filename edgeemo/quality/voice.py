@@ -27,6 +27,7 @@ _LEAST_POWER = 1e-9  # -90 dBFS: what is weaker is a device that is off and not 
 _BANDS_HZ = (200, 300, 400, 510, 630, 770, 920, 1080, 1270, 1480, 1720, 2000, 2320, 2700, 3150, 3700, 4400)
 _PITCH_HZ = (80.0, 400.0)
 _PITCHED_HZ = 4000.0  # above, the overtones of a voice drown in its breath
+_FAINT = 0.2  # part of the block's strongest frame, in amplitude, below which a frame has no pitch
 _CALM_DB = 1.5  # blocks with less above the floor are not searched for a pitch
 
 
@@ -119,7 +120,7 @@ class VoiceActivity:
         return 10 * math.log10(total), 10 * float(np.log10(above).sum()) / len(above), floor
 
     def _harmonicity(self, above: Float64) -> list[float]:
-        """Returns the second highest pitch of the frames of each block: one frame alone may be chance.
+        """Returns the median pitch of the frames of each block: a knock reaches only into two of five.
 
         Args:
             above: (n, frames, bins of the pitched part) power above the floor; may be negative.
@@ -127,5 +128,7 @@ class VoiceActivity:
         amplitude = np.zeros((*above.shape[:2], self._fold // 2 + 1))
         amplitude[:, :, self._pitched] = np.sqrt(np.maximum(above, 0.0))
         correlation = np.fft.irfft(amplitude, n=self._fold)
-        heights = correlation[:, :, self._lags].max(axis=2) / np.maximum(correlation[:, :, 0], 1e-12)
-        return [float(height) for height in np.sort(heights, axis=1)[:, -2]]
+        whole = correlation[:, :, 0]
+        heights = correlation[:, :, self._lags].max(axis=2) / np.maximum(whole, 1e-12)
+        heights[whole < _FAINT * whole.max(axis=1, keepdims=True)] = 0.0
+        return [float(height) for height in np.median(heights, axis=1)]

@@ -60,8 +60,8 @@ def empty_room(kind: str, rng: np.random.Generator, *, seconds: float = 10.0) ->
     if kind == "knocks":
         at = int(rng.uniform(0.5, 1.5) * RATE_HZ)
         while at < count - 2000:
-            height = level * 10 ** (rng.uniform(20, 35) / 20)
-            noise[at : at + 2000] += height * rng.standard_normal(2000) * np.exp(-np.arange(2000) / 200)
+            height, decay = level * 10 ** (rng.uniform(20, 35) / 20), rng.uniform(30, 300)
+            noise[at : at + 2000] += height * rng.standard_normal(2000) * np.exp(-np.arange(2000) / decay)
             at += int(rng.uniform(0.4, 2.0) * RATE_HZ)
     samples: Samples = noise.clip(-1, 1).astype(np.float32)
     return samples
@@ -71,7 +71,7 @@ def fit_voice_activity(spoken: Sequence[list[SoundBlock]], empty: Sequence[list[
     """Returns the demands on a voice that find most of the voices at 1 % of false alarms."""
     best, chosen = -1.0, Fitted()
     for excess_db, harmonicity, least in product(
-        (4.0, 5.0, 5.5, 6.0, 7.0, 8.0), (0.3, 0.35, 0.4, 0.45), (1, 2, 3, 4)
+        (4.0, 5.0, 5.5, 6.0, 7.0, 8.0), (0.2, 0.25, 0.3, 0.35, 0.4), (2, 3, 4)
     ):
         false_alarms, found = (
             detection_rate(group, excess_db, harmonicity, least) for group in (empty, spoken)

@@ -124,7 +124,7 @@ class Hearing:
             )
         if settings.voice_activity == "off":
             return self._loud_enough(recent)
-        return self._drowned(stop) or self._covered(stop) or self._spoken(stop, span)
+        return self._drowned(stop) or self._covered(stop) or self._humming(stop) or self._spoken(stop, span)
 
     def _loud_enough(self, recent: list[SoundBlock]) -> Usability:
         loudest, limit = max(block.level_dbfs for block in recent), self.settings.audio_quiet_dbfs
@@ -152,18 +152,27 @@ class Hearing:
         figures = compare(self._blocks[start:stop], self._voiced[start:stop])
         if figures.voiced_s < settings.voice_least_s - 1e-9:
             return Usability(State.QUIET, f"no voice: the room's noise at {figures.noise_dbfs:.0f} dBFS")
-        if figures.hum >= settings.audio_hum and figures.lead_db < settings.audio_hum_lead_db:
-            return Usability(
-                State.POOR,
-                f"hum: {figures.hum:.0%} of the sound is mains hum, the voice only {figures.lead_db:.1f} dB "
-                "above it; check cable and ground",
-            )
         if figures.lead_db < settings.audio_lead_db:
             return Usability(
                 State.POOR,
                 f"noise: the voice is only {figures.lead_db:.1f} dB above {figures.noise_dbfs:.0f} dBFS",
             )
         return USABLE
+
+    def _humming(self, stop: int) -> Usability | None:
+        """Poor where hum is as loud as the voice; asks a whole window, or one loud word would do."""
+        settings, start = self.settings, max(0, stop - self._window)
+        hum = max([block.hum for block in self._blocks[start:stop]])
+        if hum < settings.audio_hum:
+            return None
+        figures = compare(self._blocks[start:stop], self._voiced[start:stop])
+        if figures.voiced_s < settings.voice_least_s - 1e-9 or figures.lead_db >= settings.audio_hum_lead_db:
+            return None
+        return Usability(
+            State.POOR,
+            f"hum: up to {hum:.0%} of the sound is mains hum, the voice only {figures.lead_db:.1f} dB above "
+            "it; check cable and ground",
+        )
 
     def _covered(self, stop: int) -> Usability | None:
         """Poor where others talk all the time; asks a whole window, for nobody pauses in every second."""
