@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 
 WINDOW_S = 2.0
 _FULL = 0.7  # of the window: what was seen for less than that says little
@@ -22,6 +23,7 @@ class RateMeter:
     def reset(self) -> None:
         """Forgets what arrived, as after a pause whose length says nothing about the device's pace."""
         self._arrived: deque[tuple[float, int]] = deque()
+        self._total = 0  # of the amounts in it: the rate is asked for at every poll
         self._begun_s: float | None = None
 
     def add(self, now_s: float, amount: int) -> None:
@@ -29,6 +31,7 @@ class RateMeter:
         if self._begun_s is None:
             self._begun_s = now_s
         self._arrived.append((now_s, amount))
+        self._total += amount
         self._forget(now_s)
 
     def rate(self, now_s: float) -> float | None:
@@ -38,9 +41,10 @@ class RateMeter:
             return None
         if self.span_s >= self._window_s / 2:
             first_s = self._arrived[0][0]
-            return sum(amount for at_s, amount in self._arrived if at_s > first_s) / self.span_s
+            first = sum(amount for _, amount in takewhile(lambda one: one[0] == first_s, self._arrived))
+            return (self._total - first) / self.span_s
         if now_s - self._begun_s >= self._window_s:
-            return sum(amount for _, amount in self._arrived) / self._window_s
+            return self._total / self._window_s
         return None
 
     @property
@@ -55,4 +59,4 @@ class RateMeter:
 
     def _forget(self, now_s: float) -> None:
         while self._arrived and self._arrived[0][0] < now_s - self._window_s:
-            self._arrived.popleft()
+            self._total -= self._arrived.popleft()[1]

@@ -17,7 +17,7 @@ from edgeemo.session.streams.base import Stream
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.01
+_POLL_S = 0.02  # a hop polls once more itself; in between it keeps what waits small and revives devices
 _ROUNDING_S = 1e-6
 _PUNCTUAL_S = 0.1  # a reading this little behind its hop is still about the hop
 _CLOSE_S = 1.2
