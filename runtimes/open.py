@@ -10,7 +10,7 @@ from typing import Any
 from edgeemo.bundle import Bundle
 from edgeemo.errors import BackendError, MissingDependencyError
 from edgeemo.modality import parse_subset
-from edgeemo.runtimes.backends import CHAIN, CPU, Backend, backend_named, read_graph
+from edgeemo.runtimes.backends import CHAIN, CPU, Backend, backend_named, better_than, read_graph
 from edgeemo.runtimes.base import Runner, VariantChoice
 from edgeemo.runtimes.choose import choose_variant
 from edgeemo.runtimes.machine import cpu_model
@@ -19,6 +19,8 @@ from edgeemo.runtimes.ort_providers import OPENVINO
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
+HOST = "host"
+"""As "auto", but on the CPU alone: for who moves up to an accelerator later and keeps this one beside it."""
 BACKENDS = tuple(backend.name for backend in CHAIN)
 """Names of all backends, in the order in which "auto" prefers them."""
 LOCAL_VARIANTS = {backend.name: backend.variants for backend in CHAIN}
@@ -111,6 +113,8 @@ def pick_backend(backend: str) -> str:
     Raises:
         BackendError: there is no such backend; the message lists those there are.
     """
+    if backend == HOST:
+        return CPU
     if backend != AUTO:
         return backend_named(backend).name
     at_once = (
@@ -159,6 +163,9 @@ def _open(
     if variant != AUTO and variant not in files:
         read_graph(bundle, engine, variant)  # refuses it, and lists those there are
     request = _Request(bundle, engine, files, variant, threads, share_weights)
+    if backend == HOST:
+        later = [(place.name, place.why_not() or "not opened at first") for place in better_than(CPU)]
+        return _with_rejected(request.open_on_host(later), later)
     if backend != AUTO:
         return request.open_on(backend_named(backend), build=True)
     rejected: list[tuple[str, str]] = []

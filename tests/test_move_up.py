@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgeemo.bundle import Bundle, GraphFile
+from edgeemo.errors import BackendError
 from edgeemo.runtimes.backends import Backend
 from edgeemo.runtimes.base import Array, Runner
 from edgeemo.runtimes.ort import OrtRunner
@@ -32,6 +33,17 @@ class Wrong(OrtRunner):
 
     def _run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         return {name: -array for name, array in super()._run(feed).items()}
+
+
+class Mortal(OrtRunner):
+    """A GPU that is lost in mid-run."""
+
+    lost = False
+
+    def _run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        if Mortal.lost:
+            raise BackendError("CUDA_ERROR_DEVICE_UNAVAILABLE: the GPU is lost")
+        return super()._run(feed)
 
 
 class SecondCpu(Backend):
@@ -153,6 +165,25 @@ def test_other_answers_do_not_serve(pool: EnginePool, events: Events, tmp_path: 
     moving.join(PATIENCE_S)
     assert backends_of(pool) == {"cpu"}
     assert events.of(EventKind.MOVE_FAILED)
+
+
+def test_a_lost_gpu_costs_no_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = SecondCpu(tmp_path, runner=Mortal)
+    monkeypatch.setattr("edgeemo.session.session.better_than", lambda name: (second,))
+    monkeypatch.setattr(Mortal, "lost", False)
+    words = TextQueue()
+    settings = {"hop_s": 0.1, "hold_s": 0.0}
+    with Session(sensors=[words], engines=EngineOptions(subsets=("text",)), settings=settings) as session:
+        session.start()
+        words.push("I am so happy")
+        until(lambda: session.read().backend == "second-cpu" and backends_of(session._pool) == {"second-cpu"})
+        monkeypatch.setattr(Mortal, "lost", True)
+        words.push("what a day")  # new words for the stem as well
+        reading = session.read()
+        assert reading.backend == "cpu"
+        assert reading.subset == "text"
+        kinds = [event.kind for event in session.events()]
+    assert EventKind.ENGINE_SET_ASIDE in kinds
 
 
 def test_a_backend_that_cannot_be_used_gives_its_reason_and_the_next_is_tried(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from edgeemo.bundle import Bundle, Manifest
 from edgeemo.errors import InputError, SessionClosedError
 from edgeemo.runtimes.backends import CPU, better_than
-from edgeemo.runtimes.open import AUTO
+from edgeemo.runtimes.open import AUTO, HOST
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
@@ -124,13 +125,16 @@ class Session:
         self._events = EventLog()
         self._watch: Watch | None = None
         options = engines or EngineOptions()
+        # On a virtual clock a hop has all the time it needs, and the same recording gives the same readings.
+        in_time = self._source.is_live and not self._clock.is_virtual
+        moves_up = options.backend == AUTO and in_time
+        if moves_up:  # an accelerator that is lost then leaves the CPU's engine standing by
+            options = replace(options, backend=HOST)
         if isinstance(bundle, Bundle):
             folder, snapshot = bundle.path, open_snapshot(bundle, options)
         else:
             folder = Path(bundle or DEFAULT_BUNDLE)
             snapshot = open_newest(folder, lambda opened: open_snapshot(opened, options))
-        # On a virtual clock a hop has all the time it needs, and the same recording gives the same readings.
-        in_time = self._source.is_live and not self._clock.is_virtual
         self._pool = EnginePool(snapshot, options, lock=self._lock, tell=self._tell, background=in_time)
         try:
             chosen = settings
@@ -143,7 +147,7 @@ class Session:
             raise
         self._reloader = Reloader(folder, options, pool=self._pool, tell=self._tell)
         self._move_up: MoveUp | None = None
-        if options.backend == AUTO and in_time:
+        if moves_up:
             better = better_than(CPU)
             self._move_up = MoveUp(self._pool, better, threads=options.threads, tell=self._tell)
             self._move_up.start()
