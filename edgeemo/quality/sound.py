@@ -1,13 +1,14 @@
 """What a microphone delivers, tenth of a second by tenth: voice, clipping, hum, and how they compare.
 
-`SoundQuality` turns samples into `SoundBlock`s, `compare` a few seconds of them into the figures that
+`SoundQuality` turns samples into `SoundBlock`s, `SoundColumns` a few seconds of them into the figures that
 thresholds are about. Nothing here decides; sessions do, with the thresholds of their bundle.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -138,6 +139,72 @@ def is_voiced(block: SoundBlock, *, excess_db: float, harmonicity: float) -> boo
     return block.excess_db >= excess_db and block.harmonicity >= harmonicity
 
 
+class SoundColumns:
+    """Consecutive blocks, measure by measure: what is compared again and again lies together in memory.
+
+    Attributes:
+        levels: `SoundBlock.level_dbfs` of each.
+        excesses: `SoundBlock.excess_db`.
+        clipped: `SoundBlock.clipped`.
+        peaks: `SoundBlock.peak`.
+        hums: `SoundBlock.hum`.
+
+    Args:
+        blocks: the first ones.
+    """
+
+    def __init__(self, blocks: Iterable[SoundBlock] = ()) -> None:
+        self.levels, self.excesses = array("d"), array("d")
+        self.clipped, self.peaks, self.hums = array("d"), array("d"), array("d")
+        self.add(blocks)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def add(self, blocks: Iterable[SoundBlock]) -> None:
+        """Appends blocks."""
+        for block in blocks:
+            self.levels.append(block.level_dbfs)
+            self.excesses.append(block.excess_db)
+            self.clipped.append(block.clipped)
+            self.peaks.append(block.peak)
+            self.hums.append(block.hum)
+
+    def drop(self, count: int) -> None:
+        """Forgets the first blocks."""
+        for column in (self.levels, self.excesses, self.clipped, self.peaks, self.hums):
+            del column[:count]
+
+    def compare(self, part: slice, voiced: Sequence[bool]) -> SoundFigures:
+        """Returns the figures of a part, of at least one block.
+
+        Args:
+            part: from where to where.
+            voiced: which of its blocks hold a voice.
+        """
+        levels = self.levels[part]
+        others: list[float] = []
+        voices: list[float] = []
+        for level, voice in zip(levels, voiced, strict=True):
+            (voices if voice else others).append(level)
+        few = len(others) < max(1, len(levels) // 8)
+        noise = min(levels) if few else _quantile(others, 0.5)
+        return SoundFigures(
+            voiced_s=len(voices) * BLOCK_S,
+            lead_db=_quantile(voices, _LOUD_VOICE) - noise if voices else 0.0,
+            noise_dbfs=noise,
+        )
+
+    def background(self, part: slice) -> Background:
+        """Returns what lies behind the voice in a part of at least a few seconds."""
+        levels = sorted(self.levels[part])
+        return Background(self.above_room_db(part), _place(levels, _LOUD) - _place(levels, _QUIET))
+
+    def above_room_db(self, part: slice) -> float:
+        """Returns `Background.above_db` alone."""
+        return _quantile(self.excesses[part], _BACKGROUND)
+
+
 def compare(blocks: Sequence[SoundBlock], voiced: Sequence[bool]) -> SoundFigures:
     """Returns the figures of consecutive blocks.
 
@@ -145,29 +212,12 @@ def compare(blocks: Sequence[SoundBlock], voiced: Sequence[bool]) -> SoundFigure
         blocks: at least one.
         voiced: which of them hold a voice.
     """
-    levels = [block.level_dbfs for block in blocks]
-    others: list[float] = []
-    voices: list[float] = []
-    for level, voice in zip(levels, voiced, strict=True):
-        (voices if voice else others).append(level)
-    few = len(others) < max(1, len(levels) // 8)
-    noise = min(levels) if few else _quantile(others, 0.5)
-    return SoundFigures(
-        voiced_s=len(voices) * BLOCK_S,
-        lead_db=_quantile(voices, _LOUD_VOICE) - noise if voices else 0.0,
-        noise_dbfs=noise,
-    )
+    return SoundColumns(blocks).compare(slice(None), voiced)
 
 
 def background(blocks: Sequence[SoundBlock]) -> Background:
     """Returns what lies behind the voice in at least a few seconds of blocks."""
-    levels = sorted([block.level_dbfs for block in blocks])
-    return Background(above_room_db(blocks), _place(levels, _LOUD) - _place(levels, _QUIET))
-
-
-def above_room_db(blocks: Sequence[SoundBlock]) -> float:
-    """Returns `Background.above_db` alone."""
-    return _quantile([block.excess_db for block in blocks], _BACKGROUND)
+    return SoundColumns(blocks).background(slice(None))
 
 
 def _quantile(values: Sequence[float], part: float) -> float:

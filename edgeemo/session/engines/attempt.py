@@ -31,7 +31,8 @@ def not_finite(arrays: Mapping[str, Array]) -> str:
     for name, array in arrays.items():
         # The sum of squares is finite only where all numbers are, and half as dear as asking each; where it
         # overflows, each is asked.
-        if not isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
+        flat = array.reshape(-1)
+        if not isfinite(flat.dot(flat)) and not np.isfinite(array).all():
             return f"it gives numbers that are not finite in {name!r}"
     return ""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgeemo.quality.repeats import Repeats
-from edgeemo.quality.sound import SoundBlock, SoundQuality, above_room_db, background, compare, is_voiced
+from edgeemo.quality.sound import SoundBlock, SoundColumns, SoundQuality, is_voiced
 from edgeemo.quality.voice import BLOCK_S
 from edgeemo.session.settings import Settings
 from edgeemo.session.states import State
@@ -49,7 +49,7 @@ class Hearing:
         if self._silero is not None:
             self._silero.reset()
         self._repeats = Repeats(source_rate_hz)
-        self._blocks: list[SoundBlock] = []
+        self._blocks = SoundColumns()
         self._voiced: list[bool] = []
         self._repeated: list[bool] = []
         self._dropped = 0  # blocks that nobody will ask for any more
@@ -63,13 +63,13 @@ class Hearing:
         if self._silero is None:
             self.take(blocks)
         else:
-            self._blocks.extend(blocks)
+            self._blocks.add(blocks)
             self._voiced.extend(self._silero.push(samples))
 
     def take(self, blocks: Sequence[SoundBlock]) -> None:
         """Takes the blocks of the next samples, where they have been measured already."""
         settings = self.settings
-        self._blocks.extend(blocks)
+        self._blocks.add(blocks)
         self._voiced.extend(
             is_voiced(block, excess_db=settings.voice_excess_db, harmonicity=settings.voice_harmonicity)
             and block.level_dbfs >= settings.audio_quiet_dbfs
@@ -84,7 +84,8 @@ class Hearing:
         """Forgets blocks that no question up to block `count` needs."""
         old = min(count - self._window - self._dropped, len(self._blocks))
         if old > 0:
-            del self._blocks[:old], self._voiced[:old]
+            self._blocks.drop(old)
+            del self._voiced[:old]
             self._dropped += old
         old = min(count - self._window - self._dropped_repeats, len(self._repeated))
         if old > 0:
@@ -108,16 +109,16 @@ class Hearing:
 
     def _judge(self, stop: int, repeats: int, span: int) -> Usability:
         """Judges the blocks that are kept up to `stop`, and the repeats; a voice in the last `span`."""
-        settings = self.settings
-        newest = self._blocks[max(0, stop - _NEWEST) : stop]
-        if not newest:
+        settings, blocks = self.settings, self._blocks
+        if not stop:
             return Usability(State.QUIET, "the first sound has not arrived yet")
-        recent = self._blocks[max(0, stop - max(1, round(settings.quiet_after_s / BLOCK_S))) : stop]
-        if newest[-1].peak == 0 and all(block.peak == 0 for block in recent):
+        recent = slice(max(0, stop - max(1, round(settings.quiet_after_s / BLOCK_S))), stop)
+        if not blocks.peaks[stop - 1] and not any(blocks.peaks[recent]):
             return Usability(State.QUIET, "exact zeros: the device delivers no sound")
         if any(self._repeated[max(0, repeats - _NEWEST) : repeats]):
             return Usability(State.POOR, "the same sound again and again: the device or its driver is stuck")
-        clipped = sum([block.clipped for block in newest]) / len(newest)
+        newest = blocks.clipped[max(0, stop - _NEWEST) : stop]
+        clipped = sum(newest) / len(newest)
         if clipped > settings.audio_clipped:
             return Usability(
                 State.POOR, f"clipped: {clipped:.0%} of the samples are at full scale; lower the gain"
@@ -126,8 +127,8 @@ class Hearing:
             return self._loud_enough(recent)
         return self._drowned(stop) or self._covered(stop) or self._humming(stop) or self._spoken(stop, span)
 
-    def _loud_enough(self, recent: list[SoundBlock]) -> Usability:
-        loudest, limit = max(block.level_dbfs for block in recent), self.settings.audio_quiet_dbfs
+    def _loud_enough(self, recent: slice) -> Usability:
+        loudest, limit = max(self._blocks.levels[recent]), self.settings.audio_quiet_dbfs
         if loudest < limit:
             return Usability(State.QUIET, f"silence: {loudest:.1f} dBFS, sound begins at {limit:.1f}")
         return USABLE
@@ -136,11 +137,10 @@ class Hearing:
         """Poor where the last second is loud and nobody's voice."""
         if stop < _LATEST or sum(self._voiced[stop - _LATEST : stop]) > 1:
             return None
-        latest = self._blocks[stop - _LATEST : stop]
-        excess = sorted([block.excess_db for block in latest])[_LATEST // 2]
+        excess = sorted(self._blocks.excesses[stop - _LATEST : stop])[_LATEST // 2]
         if excess < self.settings.audio_noise_excess_db:
             return None
-        level = sorted([block.level_dbfs for block in latest])[_LATEST // 2]
+        level = sorted(self._blocks.levels[stop - _LATEST : stop])[_LATEST // 2]
         return Usability(
             State.POOR, f"noise: {level:.0f} dBFS, {excess:.0f} dB above the room's own, and no voice in it"
         )
@@ -148,8 +148,8 @@ class Hearing:
     def _spoken(self, stop: int, span: int) -> Usability:
         """Quiet without a voice in the engines' window, poor where something else covers it."""
         settings = self.settings
-        start = max(0, stop - span)
-        figures = compare(self._blocks[start:stop], self._voiced[start:stop])
+        spoken = slice(max(0, stop - span), stop)
+        figures = self._blocks.compare(spoken, self._voiced[spoken])
         if figures.voiced_s < settings.voice_least_s - 1e-9:
             return Usability(State.QUIET, f"no voice: the room's noise at {figures.noise_dbfs:.0f} dBFS")
         if figures.lead_db < settings.audio_lead_db:
@@ -161,11 +161,11 @@ class Hearing:
 
     def _humming(self, stop: int) -> Usability | None:
         """Poor where hum is as loud as the voice; asks a whole window, or one loud word would do."""
-        settings, start = self.settings, max(0, stop - self._window)
-        hum = max([block.hum for block in self._blocks[start:stop]])
+        settings, window = self.settings, slice(max(0, stop - self._window), stop)
+        hum = max(self._blocks.hums[window])
         if hum < settings.audio_hum:
             return None
-        figures = compare(self._blocks[start:stop], self._voiced[start:stop])
+        figures = self._blocks.compare(window, self._voiced[window])
         if figures.voiced_s < settings.voice_least_s - 1e-9 or figures.lead_db >= settings.audio_hum_lead_db:
             return None
         return Usability(
@@ -179,10 +179,10 @@ class Hearing:
         settings = self.settings
         if stop < self._window:
             return None
-        blocks = self._blocks[stop - self._window : stop]
-        if above_room_db(blocks) < settings.audio_crowd_db:  # mostly so, and half as dear to know
+        window = slice(stop - self._window, stop)
+        if self._blocks.above_room_db(window) < settings.audio_crowd_db:  # mostly so, and quick to know
             return None
-        behind = background(blocks)
+        behind = self._blocks.background(window)
         if behind.range_db >= settings.audio_crowd_range_db:
             return None
         return Usability(
