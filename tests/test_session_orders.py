@@ -101,8 +101,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.sample += count
         self.note("audio", time_s + count / rate_hz)
 
-    @rule(cuts=st.lists(st.integers(0, 4800), max_size=4), behind=st.booleans())
-    def let_a_face_talk(self, cuts: list[int], behind: bool) -> None:
+    @rule(cuts=st.lists(st.integers(0, 4800), max_size=4), behind=st.booleans(), nonsense=st.booleans())
+    def let_a_face_talk(self, cuts: list[int], behind: bool, nonsense: bool) -> None:
         """A second and a half of everything, then a reading about its end or its middle."""
         for name in MODALITIES:
             self.newest_s[name] = max(self.newest_s.values())
@@ -111,6 +111,8 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(5):
             self.push_sound(count=4800, gap_s=0.0, rate_hz=16000, cuts=cuts)
             self.push_frame(gap_s=0.3, black=False)
+        if nonsense:
+            self.push_at_times_that_are_refused(time_s=-1.0)
         at_s = max(self.read_s, begun_s + (0.75 if behind else 1.5))
         self.compare(self.session.read(at_s=at_s), self.twin.read(at_s=at_s))
 
@@ -161,6 +163,14 @@ class AnyOrder(RuleBasedStateMachine):
     def unmute(self, name: str) -> None:
         self.both(lambda session: session.unmute(name))
         self.muted.discard(name)
+
+    @rule(name=st.sampled_from(MODALITIES))
+    def mute_for_a_moment(self, name: str) -> None:
+        """What was pushed before does not count afterwards, however short it was."""
+        self.let_a_face_talk(cuts=[], behind=False, nonsense=False)
+        self.mute(name)
+        self.unmute(name)
+        self.read(ahead_s=0.0)
 
     @rule(ahead_s=st.sampled_from((0.0, 0.1, 0.5, 0.5, 2.0, 15.0)))
     def read(self, ahead_s: float) -> None:
@@ -213,7 +223,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.session.push_frame(BAD_FRAMES[bad], time_s=self.newest_s["video"])
 
     @rule(time_s=st.sampled_from((-1.0, float("nan"), float("inf"), 1e12)))
-    def times_that_are_refused(self, time_s: float) -> None:
+    def push_at_times_that_are_refused(self, time_s: float) -> None:
         sound, frame = np.zeros(160, np.float32), recording().frame(0)
         pushes: dict[str, Callable[[], None]] = {
             "audio": lambda: self.session.push_audio(sound, rate_hz=16000, time_s=time_s),
@@ -226,7 +236,7 @@ class AnyOrder(RuleBasedStateMachine):
                     push()
 
     @rule()
-    @precondition(lambda self: self.newest_s["text"] > 0.01 and not self.muted)
+    @precondition(lambda self: self.newest_s["text"] > 0.01 and "text" in self.pushed)
     def words_from_before_are_refused(self) -> None:
         with pytest.raises(InputError, match="go back"):
             self.session.push_text("no", time_s=self.newest_s["text"] - 0.01)
