@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         if args.watch:
             session.watch()
         lasts_s = media.duration_s if media and sensors and args.seconds is None else args.seconds
-        hops = None if lasts_s is None else int(lasts_s / session.hop_s)
+        hops = None if lasts_s is None else int(lasts_s / session.hop_s + 1e-6)
         readings = _with_events(itertools.islice(session, hops), session)
         with recorder_for(args, session) as recorder:
             print_readings(recorded(readings, recorder), as_json=args.json)
@@ -98,7 +98,7 @@ def _with_events(readings: Iterable[Reading], session: Session) -> Iterator[Read
 def _acknowledged(notice: str) -> bool:
     """Shows a notice on the terminal and asks; where nobody can answer, nobody has acknowledged it."""
     print(notice, file=sys.stderr)
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         return False
     print("Acknowledge with y and Enter: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().casefold() in ("y", "yes")

@@ -132,7 +132,7 @@ class Callbacks:
     def _call(self, function: Callable[[Any], object], argument: Reading | Event | None) -> None:
         try:
             function(argument)
-        except Exception as error:
+        except BaseException as error:  # sys.exit() in it would end this thread, and say nothing
             name = getattr(function, "__qualname__", repr(function))
             log.exception("%s raised; the session goes on", name)
             if isinstance(argument, Event) and argument.kind is EventKind.CALLBACK_FAILED:

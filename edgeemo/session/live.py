@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 
-from edgeemo.errors import EdgeEmoError, SessionClosedError
+from edgeemo.errors import EdgeEmoError, InputError, SensorError, SessionClosedError
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
 from edgeemo.session.reading import Reading
 from edgeemo.session.source import Read, Source
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.02  # a hop polls once more itself; in between it keeps what waits small and revives devices
 _ROUNDING_S = 1e-6
 _PUNCTUAL_S = 0.1  # a reading this little behind its hop is still about the hop
+_REFUSED_S = 0.5  # one piece in between that cannot be used costs nothing else
 _CLOSE_S = 1.2
 
 
@@ -47,10 +50,12 @@ class LiveSensors(Source):
         self.name = "+".join(self.sensors)
         self.rejected: dict[str, int] = {}
         self._broken: dict[str, str] = {}
+        self._told: set[tuple[str, type[Exception]]] = set()
+        self._refused: dict[str, tuple[float, str]] = {}  # since when all that a sensor gives is, and why
         self.late_hops = 0
         self._clock, self._wait, self._push = clock, wait, push
         self._started = False
-        self._polling = threading.Lock()
+        self._polling = threading.RLock()
 
     @property
     def started(self) -> bool:
@@ -75,6 +80,9 @@ class LiveSensors(Source):
         except EdgeEmoError:
             self.close()
             raise
+        except Exception as error:  # anybody may write a sensor
+            self.close()
+            raise SensorError(f"{sensor.name} does not start: {type(error).__name__}: {error}") from error
         self._started = True
 
     def resume(self, modality: str) -> None:
@@ -85,6 +93,8 @@ class LiveSensors(Source):
         """
         if self._started and modality in self.sensors:
             self.sensors[modality].start(self._clock)
+            if not self.started:  # all were closed while this one opened
+                self.close_one(modality)
 
     def close_one(self, modality: str) -> None:
         """Closes the device of one modality; may wait for a driver."""
@@ -100,6 +110,7 @@ class LiveSensors(Source):
 
         Waits at most `_CLOSE_S` for the slowest.
         """
+        self._started = False
         closing = [
             threading.Thread(
                 target=self.close_one, args=(modality,), name=f"edgeemo-close {modality}", daemon=True
@@ -111,7 +122,6 @@ class LiveSensors(Source):
         until_s = time.monotonic() + _CLOSE_S
         for thread in closing:
             thread.join(max(0.0, until_s - time.monotonic()))
-        self._started = False
 
     def poll(self) -> None:
         """Takes what has arrived. Data that cannot be used is counted, said once, and dropped."""
@@ -123,24 +133,32 @@ class LiveSensors(Source):
             for chunk in self._chunks_of(modality, sensor):
                 try:
                     self._push(chunk)
+                    self._refused.pop(modality, None)
                 except SessionClosedError:
                     return
                 except EdgeEmoError as error:
                     if not self.rejected.get(modality):
                         log.warning("%s from %s was not used: %s", modality, sensor.name, error)
                     self.rejected[modality] = self.rejected.get(modality, 0) + 1
+                    since_s, _ = self._refused.get(modality, (self._clock(), ""))
+                    self._refused[modality] = since_s, f"what {sensor.name} gives cannot be used: {error}"
 
     def _chunks_of(self, modality: str, sensor: Sensor) -> list[Chunk]:
         """Returns what has arrived; a sensor that raises is said to be lost until it does not any more."""
         try:
-            chunks = sensor.poll()
+            chunks = _checked(sensor.poll(), modality)
         except Exception as error:  # anybody may write a sensor; the others must go on
-            if modality not in self._broken:
-                log.exception("%s failed", sensor.name)
+            if (modality, type(error)) not in self._told:
+                self._told.add((modality, type(error)))
+                log.exception("%s failed; it is not said again", sensor.name)
             self._broken[modality] = f"{sensor.name} failed: {type(error).__name__}: {error}"
             return []
         self._broken.pop(modality, None)
         return chunks
+
+    def paused(self) -> AbstractContextManager[object]:
+        """Lets nobody poll meanwhile."""
+        return self._polling
 
     def discard(self) -> None:
         """Drops what has arrived and was not taken yet."""
@@ -180,6 +198,9 @@ class LiveSensors(Source):
                 found[modality] = Outage(State(status.state), status.why, trouble_s=status.trouble_s)
             elif status.trouble_s is not None:
                 found[modality] = Outage(State.LIVE, "", trouble_s=status.trouble_s)
+            since_s, why = self._refused.get(modality, (math.inf, ""))
+            if status.state == "running" and self._clock() - since_s >= _REFUSED_S:
+                found[modality] = Outage(State.POOR, why, trouble_s=status.trouble_s)
         if self.sensors:
             for modality, stream in streams.items():
                 if modality not in self.sensors and stream.newest_s is None:
@@ -194,7 +215,12 @@ class LiveSensors(Source):
         if modality in self._broken:
             return SensorStatus("lost", self._broken[modality], trouble_s=self._clock())
         try:
-            return sensor.status
+            status = sensor.status
+            if not isinstance(status, SensorStatus):
+                raise TypeError(f"its status is a {type(status).__name__}, not a SensorStatus")
+            if status.state != "running":
+                State(status.state)  # raises where there is no such state
+            return status
         except Exception as error:
             why = f"{sensor.name} does not say how it is: {type(error).__name__}: {error}"
             return SensorStatus("lost", why, trouble_s=self._clock())
@@ -208,3 +234,15 @@ class LiveSensors(Source):
             sensor.reopen()
         except Exception as error:
             log.warning("%s was not opened again: %s", sensor.name, error)
+
+
+def _checked(chunks: object, modality: str) -> list[Chunk]:
+    """Returns what a sensor gave, where it is a list of its modality's chunks."""
+    if not isinstance(chunks, list):
+        raise InputError(f"poll() gave a {type(chunks).__name__}, not a list of chunks")
+    for chunk in chunks:
+        if not isinstance(chunk, Chunk):
+            raise InputError(f"poll() gave a {type(chunk).__name__}, not a chunk")
+        if chunk.modality != modality:
+            raise InputError(f"a sensor of {modality} gave a chunk of {chunk.modality}")
+    return chunks

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.bundle import Bundle, Manifest
-from edgeemo.errors import InputError, SessionClosedError
+from edgeemo.errors import InputError, NoticeError, SessionClosedError
 from edgeemo.runtimes.backends import CPU, better_than
 from edgeemo.runtimes.open import AUTO, HOST
 from edgeemo.sensors.base import Chunk, Sensor
@@ -108,6 +108,9 @@ class Session:
         if drops and media is None:
             raise InputError("drops rehearse the failures of a recording; give one with media=...")
         opened = [sensor_from_spec(sensor) if isinstance(sensor, str) else sensor for sensor in sensors]
+        for sensor in opened:
+            if not isinstance(sensor, Sensor):
+                raise InputError(f"sensors are edgeemo.sensors.Sensor or words, got {type(sensor).__name__}")
         by_modality = {sensor.modality: sensor for sensor in opened}
         if len(by_modality) != len(sensors):
             raise InputError("a session takes at most one sensor for each modality")
@@ -115,6 +118,7 @@ class Session:
         self._last_read_s = 0.0
         self._iteration = 0
         self._lock = threading.RLock()
+        self._switching = threading.RLock()  # devices are opened and closed one after the other
         self._closed = threading.Event()
         self._live = LiveSensors(
             by_modality, clock=lambda: self.now_s, wait=self._clock.wait, push=self._take
@@ -252,8 +256,12 @@ class Session:
         if self._live.started:
             self._check_open()
             self._live.poll()
+        return self._read_now() if at_s is None else self._read(at_s)
+
+    def _read_now(self, at_s: float | None = None) -> Reading:
+        """Reads at a time, or now; not before the last reading, which another thread may have made."""
         with self._lock:
-            return self._read(max(self.now_s, self._last_read_s) if at_s is None else at_s)
+            return self._read(max(self.now_s if at_s is None else at_s, self._last_read_s))
 
     def _read(self, at_s: float) -> Reading:
         with self._lock:
@@ -275,7 +283,8 @@ class Session:
 
         The clock starts at 0 again, but for live sensors, whose time goes on.
         """
-        with self._lock:
+        # Whoever polls holds the sensors and then wants our lock: never the other way round.
+        with self._source.paused(), self._lock:
             self._check_open()
             self._source.discard()
             self._core.reset()
@@ -291,7 +300,10 @@ class Session:
         """
         with self._lock:
             self._core.mute(modality, True)
-        self._live.close_one(modality)  # outside the lock: a driver may take its time
+        with self._switching:  # outside the other lock: a driver may take its time
+            with self._lock:
+                self._core.mute(modality, True)  # an unmute that was under way has ended meanwhile
+            self._live.close_one(modality)
 
     def unmute(self, modality: str) -> None:
         """Switches a modality on again.
@@ -301,11 +313,12 @@ class Session:
             SensorError: its device cannot be opened any more; the modality stays muted.
             SessionClosedError: the session is closed.
         """
-        with self._lock:
-            self._check_open()
+        self._check_open()
+        with self._switching:
             if self._core.muted(modality):
-                self._live.resume(modality)
-            self._core.mute(modality, False)
+                self._live.resume(modality)  # outside the other lock: readings go on meanwhile
+            with self._lock:
+                self._core.mute(modality, False)
 
     def acknowledge(self, by: str) -> Acknowledgement:
         """Opens the way to the sensors: somebody was shown the notice and acknowledged it.
@@ -366,6 +379,9 @@ class Session:
                 raise InputError("nothing to open: give the session sensors=[...], or iterate over it")
             self._require_notice()
             self._live.start(without=self._core.muted)
+            if not self._notice.is_open:
+                self._live.close()
+                raise NoticeError("the acknowledgement was taken back while sensors opened: they are closed")
             return self
         readings = iter(self)
         before, self._callbacks = (
@@ -425,6 +441,8 @@ class Session:
                 raise InputError(
                     "nothing to iterate over: give the session sensors=[...] or media=..., or push and read()"
                 )
+            if self._live.sensors and not self._closed.is_set() and not self._notice.is_open:
+                raise NoticeError("the acknowledgement was taken back before any sensor opened")
             self._iteration += 1
             if not self._closed.is_set():
                 if not self._source.is_live:
@@ -437,7 +455,7 @@ class Session:
         readings = self._source.readings(
             self._core.hop_s,
             closed=self._closed,
-            read=lambda at_s: self._read(max(at_s, self._last_read_s)),
+            read=self._read_now,
         )
         while not self._closed.is_set() and iteration == self._iteration:
             try:

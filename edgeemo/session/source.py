@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from edgeemo.sensors.base import SensorStatus
 from edgeemo.session.reading import Reading
@@ -41,6 +42,10 @@ class Source(ABC):
     @abstractmethod
     def poll(self) -> None:
         """Takes what has arrived by now."""
+
+    def paused(self) -> AbstractContextManager[object]:
+        """Lets nobody poll meanwhile; to be entered before the session's own lock."""
+        return nullcontext()
 
     @abstractmethod
     def discard(self) -> None:
