@@ -110,6 +110,18 @@ def test_quiet_keeps_the_window_and_poor_empties_it() -> None:
     assert stream.forgotten == 1
 
 
+def test_what_is_only_covered_stays_in_the_window() -> None:
+    stream, judge = start()
+    stream.newest_s = 0.5
+    judged(stream, judge, 0.5)
+    stream.verdict = Usability(State.POOR, "several voices", spoils=False)
+    assert judged(stream, judge, 0.7) is State.POOR
+    assert stream.forgotten == 0
+    stream.verdict = Usability(State.POOR, "clipped")
+    assert judged(stream, judge, 0.9) is State.POOR
+    assert stream.forgotten == 1
+
+
 def test_muted_comes_first() -> None:
     stream, judge = start()
     stream.newest_s = 0.5

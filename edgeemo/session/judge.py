@@ -40,6 +40,7 @@ class Judge:
         self._judged_s = -math.inf
         self._ran = False  # whether its sensor gave data at the last hop
         self._suspect = self._was_suspect = False
+        self._spoils = True  # whether what is in its window must go where it is poor
 
     def judge(self, at_s: float, outage: Outage | None, *, broken: str = "") -> Status:
         """Returns the status at `at_s`; the stream must have been advanced to it.
@@ -49,11 +50,11 @@ class Judge:
             outage: what the sensor says of not giving data, now or since the last hop; else None.
             broken: why nothing can be computed from its data; empty where that works.
         """
-        missed = self._missed(at_s, outage)
+        missed, self._spoils = self._missed(at_s, outage), True
         state, why = self._state(at_s, outage, missed, broken)
         changed = state is not self.status.state
         # What comes while it is poor or broken, or came before a gap, never counts.
-        if missed or broken or state in _EMPTIES:
+        if missed or broken or (state in _EMPTIES and self._spoils):
             self._stream.forget()
         if changed or why != self.status.why:
             self.status = Status(state, why, at_s if changed else self.status.since_s)
@@ -115,4 +116,6 @@ class Judge:
         usability = self._stream.usability(at_s)
         if usability.state is State.LIVE:
             return None
-        return (outage.state, outage.why) if outage is not None else (usability.state, usability.why)
+        if outage is None:
+            self._spoils = usability.spoils
+        return (outage or usability).state, (outage or usability).why

@@ -43,9 +43,9 @@ class Settings:
         audio_quiet_dbfs: level below which nothing is a voice: where the front-end's own range ends.
         audio_clipped: part of the samples at full scale above which sound is not trusted. Clipped voices
             help even with full scale 15 dB below them; 2 % cost 0.3 points over all noises, 80 % nothing.
-        audio_noise_excess_db: how far above the room's noise a second without a voice is a disturbance, such
-            as an engine that starts. Costs 0.07 points beside a face and words, where the voice from before
-            would still do; but alone such a reading would be about noise.
+        audio_drowned_db: how far a second of noise without a voice must lie above the voice before it to be
+            a disturbance, such as an engine that starts. It costs 0.01 points beside a face and words, where
+            the voice from before would still do; but such a reading would rest on noise more and more.
         audio_lead_db: how far the voice must lie above what else is in the window. Voices in steady noise
             help down to -10 dB, where none is found any more, so no larger limit gains anything.
         audio_hum: part of the sound that is mains hum above which hum is looked at.
@@ -95,7 +95,7 @@ class Settings:
     voice_least_s: float = 0.2
     audio_quiet_dbfs: float = -60.0
     audio_clipped: float = 0.8
-    audio_noise_excess_db: float = 30.0
+    audio_drowned_db: float = 6.0
     audio_lead_db: float = 0.0
     audio_hum: float = 0.5
     audio_hum_lead_db: float = 2.0

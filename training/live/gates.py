@@ -40,12 +40,11 @@ _WINDOW = 40  # blocks
 
 log = logging.getLogger(__name__)
 
-# From open to strict; the first value is crossed by next to nothing. A second of loud noise without a voice
-# (`Settings.audio_noise_excess_db`) is left out because nobody is heard in it, whatever it costs or gains.
+# From open to strict; the first value is crossed by next to nothing.
 GRIDS: dict[str, tuple[float, ...]] = {
     "audio_crowd_range_db": (0.0, 6.0, 8.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0),
     "audio_crowd_db": (99.0, 15.0, 12.0, 10.0, 8.0, 6.0, 5.0, 4.0),
-    "audio_hum_lead_db": (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0),
+    "audio_hum_lead_db": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
     "audio_lead_db": (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0),
     "audio_clipped": (0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02),
 }

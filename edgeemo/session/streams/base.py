@@ -17,10 +17,13 @@ class Usability:
     Attributes:
         state: `LIVE` (usable), `QUIET` (nothing in it) or `POOR` (cannot be trusted).
         why: one sentence; empty where it is usable.
+        spoils: whether poor data must not stay in the window. What is true but covered by something else
+            may: once that has gone, a whole window is worth more than a fresh one.
     """
 
     state: State
     why: str
+    spoils: bool = True
 
 
 USABLE = Usability(State.LIVE, "")

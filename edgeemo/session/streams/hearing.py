@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _NEWEST = round(0.5 / BLOCK_S)  # blocks in which clipping and repetition are looked for
 _LATEST = round(1.0 / BLOCK_S)  # blocks in which noise may have drowned the voice
+_DISTURBED_DB = 20.0  # what noise without any voice has above the room's own where it is no room's
 
 
 class Hearing:
@@ -134,15 +135,23 @@ class Hearing:
         return USABLE
 
     def _drowned(self, stop: int) -> Usability | None:
-        """Poor where the last second is loud and nobody's voice."""
-        if stop < _LATEST or sum(self._voiced[stop - _LATEST : stop]) > 1:
+        """Poor where the last second is nobody's voice and louder than the voice before it, if any."""
+        latest = slice(stop - _LATEST, stop)
+        if stop < _LATEST or sum(self._voiced[latest]) > 1:
             return None
-        excess = sorted(self._blocks.excesses[stop - _LATEST : stop])[_LATEST // 2]
-        if excess < self.settings.audio_noise_excess_db:
+        window = slice(max(0, stop - self._window), stop)
+        pairs = zip(self._blocks.levels[window], self._voiced[window], strict=True)
+        voices = sorted([level for level, voice in pairs if voice])
+        noise = sorted(self._blocks.levels[latest])[_LATEST // 2]
+        if len(voices) * BLOCK_S < self.settings.voice_least_s - 1e-9:
+            excess = sorted(self._blocks.excesses[latest])[_LATEST // 2]
+            why = f"noise: {noise:.0f} dBFS, {excess:.0f} dB above the room's own, and no voice"
+            return Usability(State.POOR, why) if excess >= _DISTURBED_DB else None
+        lead = noise - voices[len(voices) // 2]
+        if lead < self.settings.audio_drowned_db:
             return None
-        level = sorted(self._blocks.levels[stop - _LATEST : stop])[_LATEST // 2]
         return Usability(
-            State.POOR, f"noise: {level:.0f} dBFS, {excess:.0f} dB above the room's own, and no voice in it"
+            State.POOR, f"noise: {noise:.0f} dBFS without a voice, {lead:.0f} dB above the voice before"
         )
 
     def _spoken(self, stop: int, span: int) -> Usability:
@@ -172,14 +181,15 @@ class Hearing:
             State.POOR,
             f"hum: up to {hum:.0%} of the sound is mains hum, the voice only {figures.lead_db:.1f} dB above "
             "it; check cable and ground",
+            spoils=False,
         )
 
     def _covered(self, stop: int) -> Usability | None:
         """Poor where others talk all the time; asks a whole window, for nobody pauses in every second."""
         settings = self.settings
-        if stop < self._window:
-            return None
         window = slice(stop - self._window, stop)
+        if stop < self._window or sum(self._voiced[window]) * BLOCK_S < settings.voice_least_s - 1e-9:
+            return None
         if self._blocks.above_room_db(window) < settings.audio_crowd_db:  # mostly so, and quick to know
             return None
         behind = self._blocks.background(window)
@@ -189,4 +199,5 @@ class Hearing:
             State.POOR,
             f"several voices: only {behind.range_db:.0f} dB between loud and quiet, and the quiet "
             f"{behind.above_db:.0f} dB above the room's noise",
+            spoils=False,
         )
