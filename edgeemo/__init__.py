@@ -6,7 +6,12 @@ Names load when they are first used, so that importing the package costs next to
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime 1.29 and newer sends usage data to its maker unless this is set before it is first imported; its
+# sender also hangs a forked process at its end. Whoever wants it sets ORT_DISABLE_TELEMETRY=0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from edgeemo.bundle import Bundle
