@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from statistics import median
 from typing import Any
 
 from benchmarks.gpu.child import NOT_MEASURED
@@ -91,8 +92,9 @@ def _line(
             values.append(found)
     if not values:
         return aim, f"not measured: {reasons[0] if reasons else 'nothing of that kind ran'}", ""
-    worst = max(values)
-    return aim, f"{form.format(worst)} (of {len(values)})", "yes" if worst <= limit else "no"
+    worst, middle = max(values), median(values)
+    words = f"{form.format(worst)} (of {len(values)}; median {form.format(middle)})"
+    return aim, words if len(values) > 1 else form.format(worst), "yes" if worst <= limit else "no"
 
 
 def _worst_ratio(row: Row, *, kind: str) -> float:

@@ -94,8 +94,6 @@ def _summary(
     if not changed:
         why = failed[0].message if failed else "nothing was ready in time"
         return not_measured(why)
-    numbers = [_hop(each.reading) for each in arrivals]
-    lost = set(range(numbers[0], numbers[-1] + 1)) - set(numbers)
     gaps = [(after.at_s - before.at_s) / HOP_S for before, after in pairwise(arrivals)]
     return {
         "hop_s": HOP_S,
@@ -104,7 +102,6 @@ def _summary(
         "failed": [each.message for each in failed],
         "moves": [_one_move(each, arrivals) for each in changed],
         "readings": len(arrivals),
-        "readings_lost": len(lost),
         "late_hops": late_hops,
         "longest_gap_hops": round(max(gaps), 2),
         "longest_hold_ms": swap_ms,

@@ -200,7 +200,7 @@ def _swap(rows: Sequence[Row]) -> Table:
     for row in rows:
         name = f"`{row.get('backend', 'all')}`"
         if why := why_not(row):
-            lines.append((name, *([""] * 7), why))
+            lines.append((name, *([""] * 8), why))
             continue
         moves = row["moves"]
         lines.append(
@@ -208,8 +208,9 @@ def _swap(rows: Sequence[Row]) -> Table:
                 name,
                 f"{row['moved']} of {row['parts']}",
                 str(row["readings"]),
-                str(row["readings_lost"]),
+                str(sum(each["readings_lost"] for each in moves)),
                 str(sum(each["stale_readings"] for each in moves)),
+                str(row["late_hops"]),
                 f"{row['longest_hold_ms']:.3f}",
                 f"{max(each['gap_hops'] for each in moves):.2f}",
                 f"{row['longest_gap_hops']:.2f}",
@@ -218,10 +219,12 @@ def _swap(rows: Sequence[Row]) -> Table:
         )
     note = (
         "A live session on the recording that ships and on words, a reading each 0.1 s, begins on the CPU "
-        "(int8) and moves stem by stem and engine by engine. `stale`: readings after an exchange that the "
-        "old engine still made; `held`: longest time that an exchange kept a hop from running; `gap`: hops "
-        "between two readings, around an exchange and at most. `second-cpu`: onnxruntime once more (fp16), "
-        "each part of which waits for a real plan built beside the session at the lowest priority."
+        "(int8) and moves stem by stem and engine by engine. `lost`: hops without a reading at an exchange; "
+        "`stale`: readings after an exchange that the old engine still made; `late hops`: hops without a "
+        "reading in the whole session, as this machine was busy; `held`: longest time that an exchange kept "
+        "a hop from running; `gap`: most hops between two readings around an exchange. `second-cpu`: "
+        "onnxruntime once more (fp16), each part of which waits for a real plan built beside the session at "
+        "the lowest priority."
     )
     heads = (
         "to",
@@ -229,8 +232,9 @@ def _swap(rows: Sequence[Row]) -> Table:
         "readings",
         "lost",
         "stale",
+        "late hops",
         "held ms",
-        "gap at exchange",
+        "gap",
         "longest gap",
         "remark",
     )
