@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +218,43 @@ def test_many_pushes_between_readings_keep_little(session: Session) -> None:
         session.push_text("a word or two", time_s=number / 1000)
     assert session.read(at_s=2.0).subset == "text"
     assert len(session._core.stream("text")._words) <= 8 * 32
+
+
+class Unused(TextQueue):
+    """A sensor of a modality that nobody asked for."""
+
+    def __init__(self, modality: str) -> None:
+        super().__init__(f"unused {modality}")
+        self.modality = modality
+
+
+def test_a_device_that_no_engine_looks_at_stays_closed() -> None:
+    camera, words = Unused("video"), TextQueue()
+    with Session(
+        sensors=[camera, words], engines=EngineOptions(subsets=("text",), variant="int8")
+    ) as session:
+        session.start()
+        assert words.status.state == "running"
+        assert camera.status.state == "absent"
+
+
+def test_a_sensor_of_a_modality_that_the_model_does_not_know_is_refused() -> None:
+    with pytest.raises(InputError, match="a sensor gives 'smell'; this model takes: audio, video, text"):
+        Session(sensors=[Unused("smell")], engines=INT8)
+    with pytest.raises(InputError, match="sensors is a list"):
+        Session(sensors="mic", engines=INT8)
+    with pytest.raises(InputError, match="threads must be a whole number from 1 to 256"):
+        EngineOptions(threads=100_000)
+
+
+def test_a_session_that_is_forgotten_lets_its_files_go() -> None:
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("counts open files where the system lists them; needs /proc")
+    Session(engines=INT8).close()
+    gc.collect()
+    before = len(list(folder.iterdir()))
+    for _ in range(3):
+        Session(engines=EngineOptions(variant="int8", backend="cpu"))
+    gc.collect()
+    assert len(list(folder.iterdir())) <= before + 2

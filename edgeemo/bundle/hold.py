@@ -59,6 +59,9 @@ class HeldFiles:
         while self._descriptors:
             os.close(self._descriptors.pop())
 
+    def __del__(self) -> None:
+        self.close()
+
     def __enter__(self) -> HeldFiles:
         return self
 

@@ -84,19 +84,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a sign shows "?"
             stream.reconfigure(errors="replace")
-    args = build_parser().parse_args(argv)
+    try:
+        with _sigterm_as_interrupt():
+            return _run(build_parser().parse_args(argv))
+    except KeyboardInterrupt as end:
+        return TERMINATED if isinstance(end, _Terminated) else INTERRUPTED
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Runs the command that was parsed; what goes wrong is a sentence and an exit code."""
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
     )
     command = importlib.import_module(f"edgeemo.cli.{args.command}")
     try:
-        with _sigterm_as_interrupt():
-            return int(command.run(args))
+        return int(command.run(args))
     except EdgeEmoError as error:
         print(f"edgeemo {args.command}: {error}", file=sys.stderr)
         return USAGE if isinstance(error, SubsetError) else FAILED
-    except KeyboardInterrupt as end:
-        return TERMINATED if isinstance(end, _Terminated) else INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain about it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

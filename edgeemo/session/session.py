@@ -107,6 +107,8 @@ class Session:
             raise InputError("a session takes sensors or a recording, not both")
         if drops and media is None:
             raise InputError("drops rehearse the failures of a recording; give one with media=...")
+        if isinstance(sensors, str | Sensor):
+            raise InputError("sensors is a list; write sensors=[...] around the one")
         opened = [sensor_from_spec(sensor) if isinstance(sensor, str) else sensor for sensor in sensors]
         for sensor in opened:
             if not isinstance(sensor, Sensor):
@@ -146,6 +148,9 @@ class Session:
                 chosen = settings_with(settings_from_thresholds(snapshot.manifest.thresholds), chosen or {})
             self._core = Core(self._pool, chosen, tell=self._events.add)
             self._intake = Intake(self._core, self._clock)
+            known = snapshot.manifest.order
+            if strange := sorted(set(by_modality) - set(known)):
+                raise InputError(f"a sensor gives {strange[0]!r}; this model takes: {', '.join(known)}")
         except BaseException:
             self._pool.close()
             raise
@@ -378,7 +383,7 @@ class Session:
             if not self._live.sensors:
                 raise InputError("nothing to open: give the session sensors=[...], or iterate over it")
             self._require_notice()
-            self._live.start(without=self._core.muted)
+            self._live.start(without=self._unwanted)
             if not self._notice.is_open:
                 self._live.close()
                 raise NoticeError("the acknowledgement was taken back while sensors opened: they are closed")
@@ -447,8 +452,12 @@ class Session:
             if not self._closed.is_set():
                 if not self._source.is_live:
                     self.reset()
-                self._source.start(without=self._core.muted)
+                self._source.start(without=self._unwanted)
             return self._iterate(self._iteration)
+
+    def _unwanted(self, modality: str) -> bool:
+        """Whether a device stays closed: it is muted, or no engine here would look at what it sees."""
+        return modality not in self._core.streams or self._core.muted(modality)
 
     def _iterate(self, iteration: int) -> Iterator[Reading]:
         """Yields from recording or sensors while this is the newest iteration of an open session."""
