@@ -87,7 +87,7 @@ def test_names_that_do_not_exist_are_refused_with_those_that_do(bundle: Bundle) 
     for opened in (open_engine, open_stem):
         with pytest.raises(
             BackendError,
-            match="unknown backend 'vulkan'; choose one of: auto, tensorrt, rtx, cuda, ort-tensorrt, openvino, cpu",
+            match=r"unknown backend 'vulkan'; choose one of: auto, tensorrt, rtx, cuda, .*, cpu",
         ):
             opened(bundle, "audio", backend="vulkan")
 

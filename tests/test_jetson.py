@@ -6,14 +6,18 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "samples" / "jetson"
-PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+PLATFORMS = tuple(f"manylinux{release}_aarch64" for release in ("_2_28", "_2_27", "_2_17", "2014"))
 EXTRAS = ("cpu", "cuda", "mic")
 SHADOWS = ("tensorrt", "opencv", "pycuda")
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 
 from edgeemo.errors import EdgeEmoError, InputError, SensorError, SessionClosedError
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
+from edgeemo.sensors.registry import sensor_from_spec
 from edgeemo.session.reading import Reading
 from edgeemo.session.source import Read, Source
 from edgeemo.session.states import Outage, State
@@ -246,3 +247,32 @@ def _checked(chunks: object, modality: str) -> list[Chunk]:
         if chunk.modality != modality:
             raise InputError(f"a sensor of {modality} gave a chunk of {chunk.modality}")
     return chunks
+
+
+def sensors_by_modality(sensors: Sequence[Sensor | str]) -> dict[str, Sensor]:
+    """Returns modality -> sensor.
+
+    Raises:
+        InputError: no list, no sensors, or two of one modality.
+        SensorError: no sensor is known by a word.
+    """
+    if isinstance(sensors, str | Sensor):
+        raise InputError("sensors is a list; write sensors=[...] around the one")
+    opened = [sensor_from_spec(sensor) if isinstance(sensor, str) else sensor for sensor in sensors]
+    for sensor in opened:
+        if not isinstance(sensor, Sensor):
+            raise InputError(f"sensors are edgeemo.sensors.Sensor or words, got {type(sensor).__name__}")
+    by_modality = {sensor.modality: sensor for sensor in opened}
+    if len(by_modality) != len(sensors):
+        raise InputError("a session takes at most one sensor for each modality")
+    return by_modality
+
+
+def check_known(sensors: Mapping[str, Sensor], known: Sequence[str]) -> None:
+    """Refuses a sensor of a modality that the model does not have.
+
+    Raises:
+        InputError: with the modalities that it has.
+    """
+    if strange := sorted(set(sensors) - set(known)):
+        raise InputError(f"a sensor gives {strange[0]!r}; this model takes: {', '.join(known)}")

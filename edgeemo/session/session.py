@@ -22,7 +22,6 @@ from edgeemo.runtimes.open import AUTO, HOST
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
-from edgeemo.sensors.registry import sensor_from_spec
 from edgeemo.session.asynchronous import readings_from
 from edgeemo.session.callbacks import Callbacks
 from edgeemo.session.core import Core
@@ -36,7 +35,7 @@ from edgeemo.session.engines.watch import Watch
 from edgeemo.session.events import Event, EventKind, EventLog
 from edgeemo.session.intake import Intake
 from edgeemo.session.leftovers import close_at_exit
-from edgeemo.session.live import LiveSensors
+from edgeemo.session.live import LiveSensors, check_known, sensors_by_modality
 from edgeemo.session.notice import Acknowledgement, Ask, Notice
 from edgeemo.session.reading import Reading
 from edgeemo.session.replay import Recording
@@ -107,15 +106,7 @@ class Session:
             raise InputError("a session takes sensors or a recording, not both")
         if drops and media is None:
             raise InputError("drops rehearse the failures of a recording; give one with media=...")
-        if isinstance(sensors, str | Sensor):
-            raise InputError("sensors is a list; write sensors=[...] around the one")
-        opened = [sensor_from_spec(sensor) if isinstance(sensor, str) else sensor for sensor in sensors]
-        for sensor in opened:
-            if not isinstance(sensor, Sensor):
-                raise InputError(f"sensors are edgeemo.sensors.Sensor or words, got {type(sensor).__name__}")
-        by_modality = {sensor.modality: sensor for sensor in opened}
-        if len(by_modality) != len(sensors):
-            raise InputError("a session takes at most one sensor for each modality")
+        by_modality = sensors_by_modality(sensors)
         self._clock = SessionClock(clock)
         self._last_read_s = 0.0
         self._iteration = 0
@@ -148,9 +139,7 @@ class Session:
                 chosen = settings_with(settings_from_thresholds(snapshot.manifest.thresholds), chosen or {})
             self._core = Core(self._pool, chosen, tell=self._events.add)
             self._intake = Intake(self._core, self._clock)
-            known = snapshot.manifest.order
-            if strange := sorted(set(by_modality) - set(known)):
-                raise InputError(f"a sensor gives {strange[0]!r}; this model takes: {', '.join(known)}")
+            check_known(by_modality, snapshot.manifest.order)
         except BaseException:
             self._pool.close()
             raise
