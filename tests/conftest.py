@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -17,6 +18,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Lets programs that tests start be interrupted, where a shell runs the tests in its background."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_silence() -> Iterator[None]:
+    """Lets logs be heard again after a test of a program that keeps quiet for its process."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeemo.errors import BackendError, InputError, MissingDependencyError
+from edgeemo.runtimes.ort import load_onnxruntime
 from edgeemo.windows import Float32
 
 RATE_HZ = 16000
@@ -39,12 +40,7 @@ class SileroVoice:
         if rate_hz != RATE_HZ:
             raise InputError(f"silero-vad takes {RATE_HZ} Hz, this model's front-end has {rate_hz} Hz")
         file = silero_file()
-        try:
-            import onnxruntime
-        except ModuleNotFoundError:
-            raise MissingDependencyError(
-                "voice_activity='silero'", "onnxruntime", "pip install 'edgeemo[cpu]'"
-            ) from None
+        onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._network = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
