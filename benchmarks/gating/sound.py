@@ -25,7 +25,7 @@ from edgeemo.training.augment.noise import KINDS, RATIOS_DB, Samples
 from edgeemo.training.live.gate_scenes import CLEAN, OPEN, RATE_HZ, Item, item_scene, matched_items
 from edgeemo.windows import Float32
 
-PER_LABEL = 6
+PER_LABEL = 10
 PHASES = ("before", "during", "after")
 Progress = Callable[[str, int, int], None]
 Condition = tuple[str, float]
@@ -73,6 +73,7 @@ class Hop:
 
     Attributes:
         condition: kind and ratio of the noise.
+        item: whose scene.
         phase: before, during or after the clip.
         weight: of the item.
         live: whether sound was used.
@@ -81,6 +82,7 @@ class Hop:
     """
 
     condition: Condition
+    item: int
     phase: str
     weight: float
     live: bool
@@ -143,6 +145,7 @@ def hear(
                 found.append(
                     Hop(
                         condition,
+                        number,
                         phase,
                         item.weight,
                         status.state is State.LIVE,
@@ -223,10 +226,13 @@ def _figures(
     parts = (per_phase,) if per_phase else PHASES
     counts = [len(chosen("open", phase)) for phase in parts]
     best = [max(_right(chosen("open", phase)), without) if chosen("open", phase) else 0.0 for phase in parts]
+    low, high = _interval(chosen("open"), chosen("gated"))
     alone, gated_alone = chosen("alone open"), chosen("alone gated")
     return {
         "open": _right(chosen("open")),
         "gated": _right(chosen("gated")),
+        "gain_low": low,
+        "gain_high": high,
         "never": without,
         "oracle": float(np.average(best, weights=counts)) if sum(counts) else 0.0,
         "used": _share(chosen("gated")),
@@ -234,6 +240,18 @@ def _figures(
         "alone_gated": _right([hop for hop in gated_alone if hop.right is not None]),
         "coverage": _share(gated_alone),
     }
+
+
+def _interval(opened: Sequence[Hop], gated: Sequence[Hop]) -> tuple[float, float]:
+    """Returns the middle 95 % of the gain over draws of scenes with replacement."""
+    count = max(hop.item for hop in opened) + 1
+    sums = np.zeros((count, 2))
+    for before, after in zip(opened, gated, strict=True):
+        sums[before.item] += (before.weight * (bool(after.right) - bool(before.right)), before.weight)
+    drawn = np.random.default_rng(67).integers(count, size=(2000, count))
+    totals = sums[drawn].sum(axis=1)  # (draws, 2)
+    low, high = np.percentile(totals[:, 0] / np.maximum(totals[:, 1], 1e-9), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _right(hops: Sequence[Hop]) -> float:
@@ -261,6 +279,7 @@ def _tables(
             name,
             *(percent(row[key]) for key in ("open", "gated", "never", "oracle")),
             f"{100 * (row['gated'] - row['open']):+.1f}",
+            f"{100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f}",
             percent(row["used"]),
         )
         for name, row in figures.items()
@@ -285,8 +304,9 @@ def _tables(
             f"Accuracy of all readings of {items} label-matched scenes, labels weighted by the prior of all "
             "three modalities. Not gated: every sound is used. Never: face and words alone. Oracle: knows "
             "kind and strength of the noise and whether somebody speaks, and uses the sound exactly where "
-            "that pays on average. Clipping's ratio is full scale over the level of the voice.",
-            ("room", "not gated", "gated", "never", "oracle", "gain, points", "sound used"),
+            "that pays on average. The interval is that of draws of scenes. Clipping's ratio is full scale "
+            "over the level of the voice.",
+            ("room", "not gated", "gated", "never", "oracle", "gain, points", "95 %", "sound used"),
             rows,
         ),
         Table(

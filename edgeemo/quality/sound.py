@@ -96,6 +96,7 @@ class SoundQuality:
         self._lines = [bins[bins <= count // 2] for bins in self._lines]
         self._lowest = round(40 * count / rate)
         self._taper = np.hanning(count + 1)[:-1]
+        self._mean = np.full(self._factor, 1 / self._factor, np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -108,26 +109,26 @@ class SoundQuality:
     def push(self, samples: NDArray[np.float32]) -> list[SoundBlock]:
         """Returns the blocks that these samples (N,), mono in [-1, 1], complete."""
         heard = np.concatenate([self._rest, samples])
-        blocks = []
-        for number, voice in enumerate(self._voice.push(samples)):
-            blocks.append(self._block(heard[number * self._size : (number + 1) * self._size], voice))
-        self._rest = heard[len(blocks) * self._size :].copy()
-        return blocks
+        voices = self._voice.push(samples)
+        whole = heard[: len(voices) * self._size].reshape(-1, self._size)
+        self._rest = heard[whole.size :].copy()
+        if not voices:
+            return []
+        peaks = np.maximum(whole.max(axis=1), -whole.min(axis=1)).tolist()
+        return [self._block(*each) for each in zip(whole, peaks, voices, strict=True)]
 
-    def _block(self, samples: NDArray[np.float32], voice: VoiceBlock) -> SoundBlock:
-        peak = max(float(samples.max()), -float(samples.min()))
+    def _block(self, samples: NDArray[np.float32], peak: float, voice: VoiceBlock) -> SoundBlock:
         full = float(np.count_nonzero(np.abs(samples) >= FULL_SCALE)) if peak >= FULL_SCALE else 0.0
-        clipped = full / len(samples)
         self._second.append(samples)
         self._count += 1
         if self._count % _HUM_EVERY == 0 and self._count * BLOCK_S >= 1:
             self._hum = self._hum_share()
         level = voice.level_dbfs if peak > 0 else SILENT_DBFS
-        return SoundBlock(level, voice.excess_db, voice.harmonicity, clipped, peak, self._hum)
+        return SoundBlock(level, voice.excess_db, voice.harmonicity, full / len(samples), peak, self._hum)
 
     def _hum_share(self) -> float:
         whole = [block[: len(block) // self._factor * self._factor] for block in self._second]
-        slow = np.concatenate(whole).reshape(-1, self._factor).mean(axis=1)
+        slow = np.concatenate(whole).reshape(-1, self._factor) @ self._mean
         spectrum = np.fft.rfft(slow * self._taper)
         power = spectrum.real**2 + spectrum.imag**2
         total = float(power[self._lowest :].sum())

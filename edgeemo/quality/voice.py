@@ -88,22 +88,28 @@ class VoiceActivity:
         self._rest = buffer[count * _FRAMES * self._step :].copy()
         spectrum = np.fft.rfft(frames * self._window)
         power = (spectrum.real**2 + spectrum.imag**2).reshape(count, _FRAMES, -1) * self._scale
-        blocks, voices = [], []
-        for number, frame_power in enumerate(power):
-            level_dbfs, excess_db, floor = self._compare(frame_power.mean(axis=0))
-            if excess_db > _CALM_DB:
-                part = self._pitched
-                voices.append((number, frame_power[:, part] - 3 * floor[part]))
-            blocks.append(VoiceBlock(level_dbfs, excess_db, 0.0))
+        means = power.mean(axis=1)  # (blocks, bins)
+        totals = means[:, 2:].sum(axis=1).tolist()
+        floors = np.stack([self._floor(mean, total) for mean, total in zip(means, totals, strict=True)])
+        starts = self._edges[:-1]
+        bands = np.add.reduceat(means[:, : self._top], starts, axis=1)
+        quiet = np.add.reduceat(floors[:, : self._top], starts, axis=1)
+        above = 10 * np.log10(np.maximum(bands / np.maximum(quiet, 1e-16), 1.0)).sum(axis=1) / len(starts)
+        excess = [
+            db if total > _LEAST_POWER else 0.0 for db, total in zip(above.tolist(), totals, strict=True)
+        ]
+        heights = [0.0] * count
+        voices = [number for number in range(count) if excess[number] > _CALM_DB]
         if voices:
-            heights = self._harmonicity(np.stack([above for _, above in voices]))
-            for (number, _), height in zip(voices, heights, strict=True):
-                blocks[number] = blocks[number]._replace(harmonicity=height)
-        return blocks
+            part = self._pitched
+            found = self._harmonicity(power[voices][:, :, part] - 3 * floors[voices][:, None, part])
+            for number, height in zip(voices, found, strict=True):
+                heights[number] = height
+        levels = [10 * math.log10(max(total, 1e-20)) for total in totals]
+        return [VoiceBlock(*block) for block in zip(levels, excess, heights, strict=True)]
 
-    def _compare(self, power: Float64) -> tuple[float, float, Float64]:
-        """Returns level, excess and floor (bins,) for the mean power (bins,) of the next block."""
-        total = float(power[2:].sum())
+    def _floor(self, power: Float64, total: float) -> Float64:
+        """Returns the floor (bins,) with the mean power (bins,) of the next block, `total` in all."""
         if total > _LEAST_POWER:
             np.minimum(self._now, power, out=self._now)
         floor = np.minimum(self._past, self._now)
@@ -111,13 +117,7 @@ class VoiceActivity:
         if self._blocks % _GROUP == 0:
             self._groups[self._blocks // _GROUP % len(self._groups)] = self._now
             self._past, self._now = self._groups.min(axis=0), np.full_like(self._now, np.inf)
-        if total <= _LEAST_POWER:
-            return 10 * math.log10(max(total, 1e-20)), 0.0, floor
-        starts = self._edges[:-1]
-        bands = np.add.reduceat(power[: self._top], starts)
-        floors = np.add.reduceat(floor[: self._top], starts)
-        above = np.maximum(bands / np.maximum(floors, 1e-16), 1.0)
-        return 10 * math.log10(total), 10 * float(np.log10(above).sum()) / len(above), floor
+        return floor
 
     def _harmonicity(self, above: Float64) -> list[float]:
         """Returns the median pitch of the frames of each block: a knock reaches only into two of five.
