@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeemo.session.agreement import CLEAR_CONTRADICTION, contradiction_of, shares_from_evidence
+from edgeemo.session.over_time.agreement import CLEAR_CONTRADICTION, contradiction_of, shares_from_evidence
 
 LABELS = "abcdefg"
 opinions = st.lists(st.floats(-30, 30), min_size=7, max_size=7)

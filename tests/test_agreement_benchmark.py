@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement.scores import DIFFER, DIVERGENCE, SHIPPED, area_under_roc, scores_from_logits
-from edgeemo.session.agreement import contradiction_of, shares_from_evidence
+from edgeemo.session.over_time.agreement import contradiction_of, shares_from_evidence
 
 
 def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeemo.errors import InputError
 from edgeemo.session import Settings
-from edgeemo.session.mood import Mood
+from edgeemo.session.over_time.mood import Mood
 
 LABELS = 4
 DEFAULTS = Settings()

@@ -11,7 +11,7 @@ import numpy as np
 from edgeemo.bundle import SubsetSpec
 from edgeemo.session import Event, EventKind, Reading, Settings, State, Status
 from edgeemo.session.events import EventLog
-from edgeemo.session.over_time import OverTime
+from edgeemo.session.over_time.completion import OverTime
 
 LABELS = ("neutral", "happy", "angry")
 FLAT = SubsetSpec(temperature=1.0, prior=(1 / 3, 1 / 3, 1 / 3))

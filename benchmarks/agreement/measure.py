@@ -30,7 +30,7 @@ from edgeemo.evaluation.metrics import calibration_error
 from edgeemo.evaluation.windows import run_in_batches
 from edgeemo.modality import subset_members
 from edgeemo.runtimes import Runner, open_engine
-from edgeemo.session.agreement import CLEAR_CONTRADICTION, contradiction_of, shares_from_evidence
+from edgeemo.session.over_time.agreement import CLEAR_CONTRADICTION, contradiction_of, shares_from_evidence
 
 EVIDENCE, SINGLES = "evidence of the engine", "single-modality engines"
 CLEAR = 0.6  # a modality speaks clearly where its own engine gives the true label so much

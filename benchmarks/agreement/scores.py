@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemo.session.agreement import contradiction_of, shares_from_evidence
+from edgeemo.session.over_time.agreement import contradiction_of, shares_from_evidence
 
 Float64 = NDArray[np.float64]
 

@@ -19,14 +19,14 @@ from edgeemo.session.engines.pool import Answer, EnginePool
 from edgeemo.session.engines.snapshot import Snapshot
 from edgeemo.session.faces import FaceReading, read_faces
 from edgeemo.session.judge import Judge
-from edgeemo.session.over_time import OverTime
+from edgeemo.session.over_time.completion import OverTime
+from edgeemo.session.over_time.transitions import Tell
 from edgeemo.session.reading import NO_SIGNAL, Reading
 from edgeemo.session.settings import Settings
 from edgeemo.session.states import Outage, State, Status
 from edgeemo.session.streams.base import Stream
 from edgeemo.session.streams.open import open_stream
 from edgeemo.session.streams.video import VideoStream
-from edgeemo.session.transitions import Tell
 from edgeemo.windows import Float32
 
 _KEPT_LATENCIES = 1000

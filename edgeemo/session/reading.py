@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeemo.session.agreement import CLEAR_CONTRADICTION
 from edgeemo.session.faces import FaceReading
+from edgeemo.session.over_time.agreement import CLEAR_CONTRADICTION
 from edgeemo.session.states import Status
 
 NO_SIGNAL = "no signal"

@@ -35,13 +35,13 @@ from edgeemo.session.engines.watch import Watch
 from edgeemo.session.events import Event, EventKind, EventLog
 from edgeemo.session.intake import Intake
 from edgeemo.session.leftovers import close_at_exit
-from edgeemo.session.live import LiveSensors, check_known, sensors_by_modality
 from edgeemo.session.notice import Acknowledgement, Ask, Notice
 from edgeemo.session.reading import Reading
-from edgeemo.session.replay import Recording
 from edgeemo.session.session_clock import SessionClock
 from edgeemo.session.settings import Settings, settings_from_thresholds, settings_with
-from edgeemo.session.source import Source
+from edgeemo.session.sources.base import Source
+from edgeemo.session.sources.live import LiveSensors, check_known, sensors_by_modality
+from edgeemo.session.sources.recording import Recording
 from edgeemo.session.stats import SessionStats, latency_percentiles
 from edgeemo.session.streams.base import MOST_TIME_S
 

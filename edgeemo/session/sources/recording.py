@@ -11,7 +11,7 @@ from edgeemo.sensors.base import Chunk, SensorStatus
 from edgeemo.sensors.drop import Drop, drop_chunks
 from edgeemo.sensors.media import MediaFile
 from edgeemo.session.reading import Reading
-from edgeemo.session.source import Read, Source
+from edgeemo.session.sources.base import Read, Source
 from edgeemo.session.states import Outage, State
 from edgeemo.session.streams.base import Stream
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from edgeemo.bundle import SubsetSpec
-from edgeemo.session.agreement import contradiction_of, shares_from_evidence
-from edgeemo.session.mood import Mood
+from edgeemo.session.over_time.agreement import contradiction_of, shares_from_evidence
+from edgeemo.session.over_time.emotion import MomentaryEmotion
+from edgeemo.session.over_time.mood import Mood
+from edgeemo.session.over_time.transitions import Tell, Transitions
 from edgeemo.session.reading import Reading
 from edgeemo.session.settings import Settings
-from edgeemo.session.smoothing import MomentaryEmotion
-from edgeemo.session.transitions import Tell, Transitions
 
 
 class Sustained(NamedTuple):

@@ -14,7 +14,7 @@ from edgeemo.errors import EdgeEmoError, InputError, SensorError, SessionClosedE
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
 from edgeemo.sensors.registry import sensor_from_spec
 from edgeemo.session.reading import Reading
-from edgeemo.session.source import Read, Source
+from edgeemo.session.sources.base import Read, Source
 from edgeemo.session.states import Outage, State
 from edgeemo.session.streams.base import Stream
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeemo.affect import COORDINATES, valence_arousal
-from edgeemo.session.smoothing import MomentaryEmotion
+from edgeemo.session.over_time.emotion import MomentaryEmotion
 
 CALM, GLAD = [0.6, 0.4], [0.3, 0.7]
 
