@@ -91,3 +91,12 @@ def test_sound_and_pictures_wait_too() -> None:
             session.push_audio(np.zeros(100, np.float32), rate_hz=16000)
         with pytest.raises(NoticeError):
             session.push_frame(np.zeros((10, 10, 3), np.uint8))
+
+
+@pytest.mark.parametrize("by", ["", "  ", 5])
+def test_nobody_acknowledges_nothing(by: object) -> None:
+    with Session(engines=WORDS, notice=NOTICE) as session:
+        with pytest.raises(InputError, match="by whom"):
+            session.acknowledge(by=by)  # type: ignore[arg-type]  # what a caller may do
+        with pytest.raises(NoticeError):
+            session.push_text("hello")

@@ -311,3 +311,17 @@ def test_everything_that_hangs_at_once_is_left_within_two_seconds() -> None:
         assert isinstance(sensor, Hanging)
         sensor.release.set()
     assert took_s < PATIENCE_S / 4  # 1.9 s at most on an idle machine
+
+
+def test_a_function_cannot_wait_for_its_own_end() -> None:
+    refused: list[str] = []
+    with Session(media=RECORDING, engines=INT8) as session:
+
+        def wait(reading: Reading) -> None:
+            with pytest.raises(InputError, match="its own end") as error:
+                session.wait()
+            refused.append(str(error.value))
+
+        session.start(on_reading=wait)
+        assert session.wait(PATIENCE_S)
+    assert refused

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from edgeemo.errors import InputError
 from edgeemo.session.events import Event, EventKind
 from edgeemo.session.reading import Reading
 
@@ -63,8 +64,11 @@ class Callbacks:
         """Waits until everything was handed out; False where that takes longer than `timeout_s`.
 
         Raises:
+            InputError: called from one of the functions, whose end it would wait for.
             BaseException: whatever kept the readings from being made.
         """
+        if threading.current_thread() in self._threads:
+            raise InputError("a function given to start() cannot wait for its own end; wait elsewhere")
         self._threads[-1].join(timeout_s)
         if self._failed is not None:
             raise self._failed

@@ -71,7 +71,13 @@ class Notice:
         return self._notice is None or self.acknowledged is not None
 
     def acknowledge(self, by: str) -> Acknowledgement:
-        """Opens the gate and returns what is kept of it."""
+        """Opens the gate and returns what is kept of it.
+
+        Raises:
+            InputError: it is not said by whom.
+        """
+        if not isinstance(by, str) or not by.strip():
+            raise InputError(f"say by whom the notice was acknowledged, in words; got {by!r}")
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.acknowledged = Acknowledgement(by, self.text, now)
         log.info("notice acknowledged by %s at %s", by, now)

@@ -321,6 +321,9 @@ class Session:
 
         Args:
             by: who, in words that the application may keep; ``"visitor at the kiosk"`` will do.
+
+        Raises:
+            InputError: it is not said by whom.
         """
         kept = self._notice.acknowledge(by)
         self._tell_acknowledged(kept)
