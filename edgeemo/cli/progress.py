@@ -6,8 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 PATIENCE_S = 2.0
+
+
+def _terminal() -> Any:
+    """Returns rich's console on stderr; None where rich is not installed or stderr is no terminal."""
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    console = Console(file=sys.stderr)
+    return console if console.is_terminal else None
 
 
 @contextmanager
@@ -19,16 +30,12 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     Args:
         title: what is under way, in a few words.
     """
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    except ImportError:
+    console = _terminal()
+    if console is None:
         yield lambda done, total: None
         return
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield lambda done, total: None
-        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -63,16 +70,12 @@ def phase_bar(title: str) -> Iterator[Callable[[float, str], None]]:
     Args:
         title: what is under way, in a few words.
     """
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    except ImportError:
+    console = _terminal()
+    if console is None:
         yield lambda part, phase: None
         return
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield lambda part, phase: None
-        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -19,6 +18,8 @@ async def readings_from(iterator: Iterator[Reading], *, end: Callable[[], None])
         iterator: blocks until its next reading.
         end: makes the iterator end soon; called when nobody wants readings any more.
     """
+    import asyncio  # 20 ms, for those alone who run an event loop and have it already
+
     loop = asyncio.get_running_loop()
     asked, stopped = threading.Semaphore(0), threading.Event()
     answers: asyncio.Queue[Reading | BaseException | None] = asyncio.Queue()
