@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import accuracy, engines, footprint, hop, memory, robustness, startup, update
 from benchmarks.report import RESULTS, Report, write_report
 from edgeemo.bundle import Bundle
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 NAMES = ("engines", "footprint", "hop", "memory", "startup", "update", "accuracy", "robustness")
 WITH_DATA = {"accuracy", "robustness"}

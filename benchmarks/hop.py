@@ -11,12 +11,12 @@ import numpy as np
 
 from benchmarks.report import Report, Table
 from edgeemo.bundle import Bundle
-from edgeemo.cli.demo import RECORDING
 from edgeemo.evaluation.speed import timing_from_seconds
 from edgeemo.faces.finder import FaceFinder
 from edgeemo.sensors import MediaFile
 from edgeemo.sensors.base import Chunk
 from edgeemo.session import EngineOptions, Session
+from edgeemo.shipped import RECORDING
 
 RATE_HZ = 16000
 

@@ -65,8 +65,8 @@ def child(task: str, path: str, variant: str) -> Memory:
     """Does one step in this process and returns its memory at the end."""
     import numpy as np
 
-    from edgeemo.cli.demo import RECORDING
     from edgeemo.session import EngineOptions, Session
+    from edgeemo.shipped import RECORDING
 
     if task == "nothing":
         return _own_memory()

@@ -9,9 +9,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.sensors import MediaFile
 from edgeemo.session import Event, EventKind, Reading, Session
+from edgeemo.shipped import RECORDING
 
 
 @lru_cache(maxsize=1)

@@ -14,9 +14,9 @@ from live_like import write_live_like
 from tiny_graphs import engine_bytes
 
 from edgeemo.bundle import Bundle
-from edgeemo.cli import bench
-from edgeemo.cli import eval as eval_command
-from edgeemo.cli.progress import progress_bar
+from edgeemo.cli.commands import bench
+from edgeemo.cli.commands import eval as eval_command
+from edgeemo.cli.show.progress import progress_bar
 from edgeemo.errors import BackendError, InputError, SubsetError
 from edgeemo.evaluation.footprint import measure_footprint, memory_from_smaps, memory_of
 from edgeemo.evaluation.speed import measure_speed, timing_from_seconds
@@ -131,7 +131,7 @@ def test_memory_of_this_process() -> None:
 def test_a_bar_without_a_terminal_is_silent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("edgeemo.cli.progress.PATIENCE_S", 0.0)
+    monkeypatch.setattr("edgeemo.cli.show.progress.PATIENCE_S", 0.0)
     with progress_bar("measuring") as advance:
         advance(1, 2)
         advance(2, 2)
@@ -142,7 +142,7 @@ def test_a_bar_appears_when_it_takes_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("rich", reason="needs rich")
-    monkeypatch.setattr("edgeemo.cli.progress.PATIENCE_S", 0.0)
+    monkeypatch.setattr("edgeemo.cli.show.progress.PATIENCE_S", 0.0)
     monkeypatch.setenv("FORCE_COLOR", "1")
     with progress_bar("measuring") as advance:
         advance(1, 2)

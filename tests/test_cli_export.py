@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edgeemo.cli.export as command
+import edgeemo.cli.commands.export as command
 from edgeemo.bundle import Bundle, bytes_from_tensors, read_tensors
 from edgeemo.cli.main import main
 from edgeemo.errors import DatasetError

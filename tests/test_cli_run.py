@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from live_like import ORDER, make_weights, write_live_like
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.cli.main import COMMANDS
-from edgeemo.cli.timeline import line_from_reading
+from edgeemo.cli.show.timeline import line_from_reading
 from edgeemo.records import read_records
 from edgeemo.session import Reading
+from edgeemo.shipped import RECORDING
 
 
 def edgeemo(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from edgeemo.cli import main as program
-from edgeemo.cli.demo import RECORDING
-from edgeemo.cli.live_sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
+from edgeemo.cli.options.sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
 from edgeemo.errors import SensorError
 from edgeemo.sensors import MediaFile, Sensor
+from edgeemo.shipped import RECORDING
 
 
 def parse(*words: str) -> argparse.Namespace:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeemo.cli import devices as command
+from edgeemo.cli.commands import devices as command
 from edgeemo.errors import EdgeEmoError, MissingDependencyError
 from edgeemo.sensors import Device, DeviceGroup, MediaFile, list_devices
 from edgeemo.sensors.connections.python import child_command

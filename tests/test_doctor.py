@@ -18,7 +18,7 @@ from edgeemo.doctor.places import examine_places
 from edgeemo.doctor.report import Severity, without_private
 from edgeemo.doctor.trial import run_trial, try_backend
 from edgeemo.runtimes.open import BACKENDS
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 ORIN = "NVIDIA Jetson Orin Nano Developer Kit\0"
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n"

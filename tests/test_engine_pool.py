@@ -18,7 +18,6 @@ from live_like import make_weights, write_live_like
 from speaker import Speaker, told, wait_until
 
 from edgeemo.bundle import Bundle
-from edgeemo.cli.demo import RECORDING
 from edgeemo.clock import VirtualClock
 from edgeemo.errors import BackendError, InputError, ReloadError, SessionClosedError
 from edgeemo.runtimes import OrtRunner
@@ -28,7 +27,7 @@ from edgeemo.session.engines.options import EngineOptions as Options
 from edgeemo.session.engines.pool import EnginePool
 from edgeemo.session.engines.preload import open_part, open_snapshot, preload_order
 from edgeemo.session.engines.roster import Roster
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE, RECORDING
 
 SINGLES = ("audio", "video", "text")
 ALL = (*SINGLES, "audio+video", "audio+text", "video+text", "audio+video+text")

@@ -16,11 +16,11 @@ pytest.importorskip("av", reason="reads the recording")
 
 from yunet_like import put_face, write_yunet  # noqa: E402 - behind the skips
 
-from edgeemo.cli.demo import RECORDING  # noqa: E402
 from edgeemo.errors import InputError  # noqa: E402
 from edgeemo.sensors import MediaFile  # noqa: E402
 from edgeemo.session import EngineOptions, Reading, Session, Settings, State  # noqa: E402
 from edgeemo.session.faces import FaceReading, face_from_json  # noqa: E402
+from edgeemo.shipped import RECORDING  # noqa: E402
 
 Frame = NDArray[np.uint8]
 Face = tuple[int, int, int, float]  # column and row of its middle in blocks of 8, size, yaw

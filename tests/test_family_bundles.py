@@ -22,13 +22,13 @@ from tiny_checkpoint import no_ranges  # noqa: E402
 from tiny_trunks import FLAT, randomise_pairs  # noqa: E402
 
 from edgeemo.bundle import Bundle, bytes_from_tensors, read_tensors  # noqa: E402
-from edgeemo.cli.demo import RECORDING  # noqa: E402
 from edgeemo.errors import CheckpointError, GateError  # noqa: E402
 from edgeemo.export import export_bundle  # noqa: E402
 from edgeemo.modality import all_subsets, subset_members  # noqa: E402
 from edgeemo.runtimes import OrtRunner  # noqa: E402
 from edgeemo.sensors import MediaFile  # noqa: E402
 from edgeemo.session import EngineOptions, Session  # noqa: E402
+from edgeemo.shipped import RECORDING  # noqa: E402
 from edgeemo.training.checkpoints.load import trunk_from_checkpoint  # noqa: E402
 from edgeemo.training.checkpoints.save import CheckpointInfo, ModalityPart, Windows, save_checkpoint  # noqa: E402
 from edgeemo.training.lowrank import AdaptedTrunk  # noqa: E402

@@ -16,7 +16,7 @@ from benchmarks.faults.scenario import (
     triple_scenarios,
 )
 from edgeemo.bundle import Bundle
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from benchmarks.gating import sound
 from benchmarks.gating.sound import Hop, hear
 from edgeemo.bundle import Bundle
 from edgeemo.session import Settings
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 from edgeemo.training.live.gate_scenes import CLEAN, OPEN, Item
 
 

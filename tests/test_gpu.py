@@ -13,7 +13,7 @@ from stub_driver import run_program
 from edgeemo.runtimes.backends import backend_named
 from edgeemo.runtimes.cuda import installed_packages
 from edgeemo.runtimes.driver import driver_trouble
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 pytestmark = pytest.mark.gpu
 

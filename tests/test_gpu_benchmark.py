@@ -16,7 +16,7 @@ from benchmarks.gpu.child import NOT_MEASURED, run_task
 from benchmarks.gpu.tables import make_tables
 from edgeemo.runtimes.backends import backend_named
 from edgeemo.runtimes.trt_library import is_installed
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 ENGINE: dict[str, Any] = {"name": "audio", "variant": "fp32", "calls": 5}
 

@@ -14,9 +14,9 @@ from edgeemo.runtimes import open_stem
 from edgeemo.runtimes.base import Runner
 from edgeemo.session import Settings, State
 from edgeemo.session.judge import Judge
-from edgeemo.session.session import DEFAULT_BUNDLE
 from edgeemo.session.states import Status
 from edgeemo.session.streams.audio import AudioStream
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 RATE = 16000
 BUNDLE = Bundle.open(DEFAULT_BUNDLE)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from live_like import write_live_like
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.errors import InputError
 from edgeemo.session import EngineOptions, Session, Settings
+from edgeemo.shipped import RECORDING
 
 
 @pytest.mark.parametrize(("hop_s", "expected_s"), [(None, 0.5), (0.25, 0.25), (1.0, 1.0)])

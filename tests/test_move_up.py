@@ -22,7 +22,8 @@ from edgeemo.session.engines.pool import EnginePool
 from edgeemo.session.engines.preload import open_snapshot
 from edgeemo.session.engines.snapshot import STEM
 from edgeemo.session.events import EventKind
-from edgeemo.session.session import DEFAULT_BUNDLE, Session
+from edgeemo.session.session import Session
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 PATIENCE_S = 60.0
 BUILD = "import pathlib, sys, time; time.sleep({wait_s}); pathlib.Path(sys.argv[1]).touch(); sys.exit({code})"

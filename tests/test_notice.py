@@ -7,10 +7,10 @@ from datetime import datetime, timezone
 import numpy as np
 import pytest
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.errors import InputError, NoticeError
 from edgeemo.sensors import TextQueue
 from edgeemo.session import EngineOptions, EventKind, Session, Settings
+from edgeemo.shipped import RECORDING
 
 WORDS = EngineOptions(subsets=("text",), variant="int8")
 NOTICE = "This kiosk estimates emotions from your words."

@@ -12,7 +12,7 @@ from edgeemo.errors import BackendError, BundleError
 from edgeemo.runtimes.base import Array, Runner
 from edgeemo.runtimes.open import open_engine, open_stem
 from edgeemo.runtimes.reference import compare_with_reference
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 
 class Altered(Runner):

@@ -15,12 +15,12 @@ import pytest
 from live_like import LABELS, Weights, make_weights, write_live_like
 
 from edgeemo.bundle import Bundle, BundleWriter, Manifest
-from edgeemo.cli.demo import RECORDING
 from edgeemo.errors import BundleError, InputError, ReloadError, SessionClosedError
 from edgeemo.sensors import MediaFile
 from edgeemo.session import EngineOptions, Event, EventKind, Reading, Session
 from edgeemo.session.engines.preload import open_snapshot
 from edgeemo.session.events import EventLog
+from edgeemo.shipped import RECORDING
 
 FP32 = EngineOptions(variant="fp32")
 

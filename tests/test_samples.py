@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from new_adapters import new_adapter
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.export import export_bundle
+from edgeemo.shipped import RECORDING
 
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLES = sorted(path.name for path in (PROJECT / "samples").glob("*.py"))

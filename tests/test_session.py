@@ -13,13 +13,13 @@ import pytest
 from made_voice import made_voice
 
 import edgeemo
-from edgeemo.cli.demo import RECORDING
 from edgeemo.errors import InputError, SubsetError
 from edgeemo.sensors import MediaFile
 from edgeemo.sensors.base import Chunk, Sensor, SensorStatus
 from edgeemo.sensors.drop import parse_drop
 from edgeemo.session import NO_SIGNAL, EngineOptions, Reading, Session, Settings, State
 from edgeemo.session.engines import preload
+from edgeemo.shipped import RECORDING
 
 INT8 = EngineOptions(variant="int8")
 

@@ -112,7 +112,7 @@ def test_bare_calls_are_those_of_onnxruntime_and_are_put_back() -> None:
     from benchmarks.session import overhead
     from edgeemo.bundle import Bundle
     from edgeemo.runtimes.ort import load_onnxruntime
-    from edgeemo.session.session import DEFAULT_BUNDLE
+    from edgeemo.shipped import DEFAULT_BUNDLE
 
     plain = load_onnxruntime().InferenceSession.run
     figures, tables = overhead.measure(Bundle.open(DEFAULT_BUNDLE), variant="int8", hops=3)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from made_voice import made_voice
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.errors import (
     InputError,
     MissingDependencyError,
@@ -22,6 +21,7 @@ from edgeemo.errors import (
 from edgeemo.sensors import MediaFile, TextQueue
 from edgeemo.sensors.drop import Drop
 from edgeemo.session import EngineOptions, Session, State
+from edgeemo.shipped import RECORDING
 
 INT8 = EngineOptions(variant="int8")
 VOICE = made_voice(6.0)

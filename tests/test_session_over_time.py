@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.sensors.drop import parse_drop
 from edgeemo.session import EngineOptions, Event, EventKind, Reading, Session
+from edgeemo.shipped import RECORDING
 
 DROPS = [parse_drop(text) for text in ("video@2-4", "audio@3-5", "text@0-14", "video@9-12", "audio@9-11")]
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.clock import VirtualClock
 from edgeemo.errors import InputError, SessionClosedError
 from edgeemo.sensors import CallableText, TextQueue
 from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
 from edgeemo.session import EngineOptions, Event, EventKind, Reading, Session, State
+from edgeemo.shipped import RECORDING
 
 INT8 = EngineOptions(variant="int8")
 WORDS = EngineOptions(subsets=("text",), variant="int8")

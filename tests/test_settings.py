@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeemo.cli.main import main
-from edgeemo.cli.options import setting
+from edgeemo.cli.options.values import setting
 from edgeemo.errors import InputError, SensorError
 from edgeemo.session import EngineOptions, Session, Settings
 from edgeemo.session.settings import settings_from_thresholds, settings_with

@@ -12,7 +12,7 @@ from benchmarks.swap.scene import DEADLINE_S, Fault, Scene, ScenePlayer, read_sc
 from edgeemo.bundle import Bundle
 from edgeemo.clock import VirtualClock
 from edgeemo.session import EngineOptions, Session
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 
 @pytest.fixture(scope="module")

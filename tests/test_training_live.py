@@ -22,7 +22,7 @@ pytest.importorskip("av", reason="needs PyAV")
 
 from safetensors.torch import save_file  # noqa: E402
 
-from edgeemo.cli import train  # noqa: E402
+from edgeemo.cli.commands import train  # noqa: E402
 from edgeemo.datasets.faces import FERPLUS_COLUMNS  # noqa: E402
 from edgeemo.errors import DatasetError  # noqa: E402
 from edgeemo.training.checkpoints.save import Windows  # noqa: E402

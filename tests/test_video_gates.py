@@ -14,7 +14,6 @@ cv2 = pytest.importorskip("cv2", reason="needs OpenCV")
 pytest.importorskip("av", reason="reads the recording")
 
 from edgeemo.bundle import Bundle  # noqa: E402 - behind the skips
-from edgeemo.cli.demo import RECORDING  # noqa: E402
 from edgeemo.errors import InputError  # noqa: E402
 from edgeemo.faces.finder import FaceFinder  # noqa: E402
 from edgeemo.faces.source import FoundFace  # noqa: E402
@@ -23,9 +22,9 @@ from edgeemo.runtimes import open_stem  # noqa: E402
 from edgeemo.runtimes.base import Runner  # noqa: E402
 from edgeemo.sensors import MediaFile  # noqa: E402
 from edgeemo.session import EngineOptions, Session, Settings, State  # noqa: E402
-from edgeemo.session.session import DEFAULT_BUNDLE  # noqa: E402
 from edgeemo.session.settings import settings_from_thresholds  # noqa: E402
 from edgeemo.session.streams.video import VideoStream  # noqa: E402
+from edgeemo.shipped import DEFAULT_BUNDLE, RECORDING  # noqa: E402
 
 Frame = NDArray[np.uint8]
 PERIOD_S = 0.25

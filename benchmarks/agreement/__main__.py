@@ -11,7 +11,7 @@ from benchmarks.agreement.measure import measure
 from benchmarks.report import RESULTS, Report, write_report
 from edgeemo.bundle import Bundle
 from edgeemo.errors import EdgeEmoError
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from benchmarks.report import Report, Table, write_report
 from edgeemo.bundle import Bundle
 from edgeemo.modality import TEXT
 from edgeemo.session import Settings
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 HERE = Path(__file__).resolve().parent
 _SHOWN = 30

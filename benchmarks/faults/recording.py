@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.modality import AUDIO, TEXT, VIDEO
 from edgeemo.sensors import MediaFile
+from edgeemo.shipped import RECORDING
 
 _FACE_UNTIL_S = 5.0  # until then the demo's camera looks at a face without a break
 _VOICE_DBFS = -50.0  # pieces below are pauses; the demo's lie at -66

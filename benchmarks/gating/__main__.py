@@ -13,8 +13,8 @@ from benchmarks.gating.picture_tables import picture_report
 from benchmarks.gating.plots import plot_sound
 from benchmarks.report import Report, write_report
 from edgeemo.bundle import Bundle
-from edgeemo.session.session import DEFAULT_BUNDLE
 from edgeemo.session.settings import Settings, settings_from_thresholds
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PARTS = ("sound", "pictures")

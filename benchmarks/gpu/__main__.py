@@ -26,7 +26,7 @@ from edgeemo.doctor.libraries import installed_versions
 from edgeemo.doctor.machine import ask_gpus
 from edgeemo.errors import EdgeEmoError
 from edgeemo.runtimes.backends import CHAIN, CPU
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 HERE = Path(__file__).resolve().parent
 CHECKPOINT = HERE.parents[1] / "samples" / "checkpoints" / "live"

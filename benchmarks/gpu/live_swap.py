@@ -13,7 +13,6 @@ from typing import Any
 from benchmarks.gpu.child import Found, not_measured
 from benchmarks.gpu.stand_in import NAME, SecondCpu
 from edgeemo.bundle import Bundle
-from edgeemo.cli.demo import RECORDING
 from edgeemo.runtimes.backends import CPU, Backend, backend_named
 from edgeemo.sensors import TextQueue
 from edgeemo.sensors.media import MediaFile
@@ -22,6 +21,7 @@ from edgeemo.session import EngineOptions, Session
 from edgeemo.session.engines.move_up import MoveUp
 from edgeemo.session.events import Event, EventKind
 from edgeemo.session.reading import Reading
+from edgeemo.shipped import RECORDING
 
 HOP_S = 0.1
 _AFTER = 20  # readings after the last exchange

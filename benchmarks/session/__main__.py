@@ -11,7 +11,7 @@ from benchmarks.report import RESULTS, Report, write_report
 from benchmarks.session import overhead, running
 from edgeemo.bundle import Bundle
 from edgeemo.errors import EdgeEmoError
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 
 def main() -> int:

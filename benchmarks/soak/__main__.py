@@ -17,7 +17,7 @@ from benchmarks.report import Report, Table, write_report
 from benchmarks.soak.run import WARM_UP, Soak, soak
 from benchmarks.soak.world import FAULT_EVERY_S
 from edgeemo.bundle import Bundle
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 HERE = Path(__file__).resolve().parent
 MOST_GROWTH = 50.0

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemo.cli.demo import RECORDING
 from edgeemo.sensors import Chunk, LiveSensor, MediaFile, Patience
 from edgeemo.sensors.base import Clock
 from edgeemo.sensors.connections import ConnectionKind, Device, Gone
+from edgeemo.shipped import RECORDING
 
 Fault = Literal["hang", "error"]
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from edgeemo import __version__
+from edgeemo.cli.exit_codes import FAILED, INTERRUPTED, TERMINATED, USAGE
 from edgeemo.errors import EdgeEmoError, SubsetError
 
 COMMANDS = (
@@ -33,10 +34,7 @@ COMMANDS = (
     "cache",
     "train",
 )
-"""In the order of ``--help``; each is a module here with ``add_parser(subparsers)`` and ``run(args)``."""
-
-FAILED, USAGE = 1, 2
-INTERRUPTED, TERMINATED = 130, 143
+"""In the order of ``--help``; each is a module in `edgeemo.cli.commands`, which says what it needs."""
 
 
 class _Terminated(KeyboardInterrupt):
@@ -71,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="say why each choice was made")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        importlib.import_module(f"edgeemo.cli.{name}").add_parser(subparsers)
+        importlib.import_module(f"edgeemo.cli.commands.{name}").add_parser(subparsers)
     return parser
 
 
@@ -96,7 +94,7 @@ def _run(args: argparse.Namespace) -> int:
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
     )
-    command = importlib.import_module(f"edgeemo.cli.{args.command}")
+    command = importlib.import_module(f"edgeemo.cli.commands.{args.command}")
     try:
         return int(command.run(args))
     except EdgeEmoError as error:

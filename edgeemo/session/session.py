@@ -44,14 +44,13 @@ from edgeemo.session.sources.live import LiveSensors, check_known, sensors_by_mo
 from edgeemo.session.sources.recording import Recording
 from edgeemo.session.stats import SessionStats, latency_percentiles
 from edgeemo.session.streams.base import MOST_TIME_S
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _CLOSE_S = 1.7  # for everything that is closed, side by side
 _LEAST_S = 0.1  # for each part, where another has used that up
-DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / "live"
-"""The bundle that ships inside the package."""
 
 
 class Session:

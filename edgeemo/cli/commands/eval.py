@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from edgeemo.cli.options import BACKEND_HELP
-from edgeemo.cli.progress import progress_bar
+from edgeemo.cli.options.engines import BACKEND_HELP
+from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
     from edgeemo.evaluation import Evaluation, SubsetResult

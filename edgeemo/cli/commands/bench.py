@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgeemo.cli.options import BACKEND_HELP
-from edgeemo.cli.progress import progress_bar
+from edgeemo.cli.options.engines import BACKEND_HELP
+from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
     from edgeemo.evaluation.footprint import Footprint
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeemo.evaluation.speed import ALL, measure_speed
     from edgeemo.runtimes.machine import cpu_count, cpu_model
     from edgeemo.runtimes.ort import onnxruntime_version
-    from edgeemo.session.session import DEFAULT_BUNDLE
+    from edgeemo.shipped import DEFAULT_BUNDLE
 
     bundle = Bundle.open(args.bundle or DEFAULT_BUNDLE)
     options = {"backend": args.backend, "threads": args.threads}

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from edgeemo.cli.live_sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
-from edgeemo.cli.main import FAILED, USAGE
-from edgeemo.cli.options import add_engine_options, drop, engine_options, seconds, setting
-from edgeemo.cli.recording import add_record_options, recorded, recorder_for
-from edgeemo.cli.timeline import print_readings
+from edgeemo.cli.exit_codes import FAILED, USAGE
+from edgeemo.cli.options.engines import add_engine_options, engine_options
+from edgeemo.cli.options.record import add_record_options, recorded, recorder_for
+from edgeemo.cli.options.sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
+from edgeemo.cli.options.values import drop, seconds, setting
+from edgeemo.cli.show.timeline import print_readings
 from edgeemo.sensors import MediaFile
 from edgeemo.session import EventKind, Reading, Session
 

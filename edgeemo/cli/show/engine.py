@@ -10,7 +10,7 @@ from edgeemo.bundle import Bundle
 from edgeemo.bundle.outline import outline_from_model
 from edgeemo.bundle.precision import precision_map
 from edgeemo.bundle.sizes import tensor_bytes
-from edgeemo.cli.show_bundle import columns, kilobytes
+from edgeemo.cli.show.bundle import columns, kilobytes
 from edgeemo.errors import InputError
 from edgeemo.modality import parse_subset
 

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgeemo.cli.options import seconds
-from edgeemo.cli.progress import progress_bar
+from edgeemo.cli.options.values import seconds
+from edgeemo.cli.show.progress import progress_bar
 from edgeemo.doctor import Report, examine
-from edgeemo.session.session import DEFAULT_BUNDLE
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 
 def add_parser(subparsers: Any) -> None:

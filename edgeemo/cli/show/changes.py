@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from edgeemo.bundle import Bundle
 from edgeemo.bundle.compare import BundleChanges, GraphChange
-from edgeemo.cli.show_bundle import kilobytes
+from edgeemo.cli.show.bundle import kilobytes
 
 _SHOWN = 8
 

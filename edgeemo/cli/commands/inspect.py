@@ -35,24 +35,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> tuple[object, list[str]]:
     from edgeemo.bundle import Bundle
-    from edgeemo.session.session import DEFAULT_BUNDLE
+    from edgeemo.shipped import DEFAULT_BUNDLE
 
     path = Path(args.path or DEFAULT_BUNDLE)
     if (path / "manifest.json").is_file():
         bundle = Bundle.open(path)
         if args.engine:
-            from edgeemo.cli.show_engine import engine_documents, engine_lines
+            from edgeemo.cli.show.engine import engine_documents, engine_lines
 
             documents = engine_documents(bundle, args.engine, args.variant)
             return documents, engine_lines(documents)
         from edgeemo.bundle.sizes import measure_sizes
-        from edgeemo.cli.show_bundle import bundle_document, bundle_lines
+        from edgeemo.cli.show.bundle import bundle_document, bundle_lines
 
         bundle.verify()
         sizes = measure_sizes(bundle)
         return bundle_document(bundle, sizes), bundle_lines(bundle, sizes)
     if (path / "checkpoint.json").is_file():
-        from edgeemo.cli.show_checkpoint import checkpoint_document, checkpoint_lines
+        from edgeemo.cli.show.checkpoint import checkpoint_document, checkpoint_lines
         from edgeemo.export import Checkpoint
 
         if args.engine:
@@ -65,7 +65,7 @@ def _inspect(args: argparse.Namespace) -> tuple[object, list[str]]:
 def _diff(before: str, after: str) -> tuple[object, list[str]]:
     from edgeemo.bundle import Bundle
     from edgeemo.bundle.compare import compare_bundles
-    from edgeemo.cli.show_changes import changes_document, changes_lines
+    from edgeemo.cli.show.changes import changes_document, changes_lines
 
     first, second = Bundle.open(before), Bundle.open(after)
     changes = compare_bundles(first, second)

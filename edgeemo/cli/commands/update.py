@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgeemo.cli.progress import progress_bar
+from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
     from edgeemo.export.update.bundle import UpdateReport

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from edgeemo.cli.show_bundle import licence_lines, modality_lines
+from edgeemo.cli.show.bundle import licence_lines, modality_lines
 
 if TYPE_CHECKING:
     from edgeemo.export import Checkpoint

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
-from edgeemo.cli.options import add_engine_options, engine_options
-from edgeemo.cli.timeline import print_readings
+from edgeemo.cli.options.engines import add_engine_options, engine_options
+from edgeemo.cli.show.timeline import print_readings
 from edgeemo.sensors.drop import parse_drop
 from edgeemo.session import Session
+from edgeemo.shipped import RECORDING
 
-RECORDING = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
 DROPS = ("video@3-5", "audio@6.5-8.5", "video@9.5-11", "audio@9.5-11")
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from edgeemo.cli.progress import phase_bar
+from edgeemo.cli.show.progress import phase_bar
 
 if TYPE_CHECKING:
     from edgeemo.bundle import Bundle, GraphFile
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeemo.runtimes.plans.source import PlanSource
     from edgeemo.runtimes.plans.store import PlanCache
     from edgeemo.runtimes.trt_library import TENSORRT, load_library
-    from edgeemo.session.session import DEFAULT_BUNDLE
+    from edgeemo.shipped import DEFAULT_BUNDLE
 
     bundle = Bundle.open(args.bundle or DEFAULT_BUNDLE)
     parts = list(_parts(bundle, args.subset, args.variant))

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeemo.cli.progress import progress_bar
+from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
     from edgeemo.bundle import Bundle

@@ -1,0 +1,1 @@
+"""Folders of recordings scored on many processors or machines."""

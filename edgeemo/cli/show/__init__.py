@@ -1,0 +1,1 @@
+"""What commands show: bundles, readings, progress; for people and as JSON."""

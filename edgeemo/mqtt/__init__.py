@@ -1,0 +1,1 @@
+"""Readings to an MQTT broker, as home automation and robots expect them."""

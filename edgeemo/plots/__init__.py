@@ -1,0 +1,1 @@
+"""Pictures of readings over time."""

@@ -1,0 +1,1 @@
+"""JSON Schemas of everything that edgeemo prints, keeps or serves as JSON."""
