@@ -15,6 +15,7 @@ EdgeEmoError
 ├── NoticeError              sensing that begins before people acknowledged the notice
 ├── RecordError              a record of readings that cannot be written or read
 ├── SensorError              a sensor asked for by name that cannot be opened or read
+├── ServeError               an address that cannot be listened on
 ├── DatasetError             a folder that is not one of the known data layouts, or a broken one
 └── TrainingError            a training run that cannot start or resume
 """
@@ -88,6 +89,10 @@ class RecordError(EdgeEmoError):
 
 class SensorError(EdgeEmoError):
     """Catch it where a sensor was asked for by name; sensors found by "auto" become states instead."""
+
+
+class ServeError(EdgeEmoError):
+    """Catch it around the start of a server to try another port."""
 
 
 class DatasetError(EdgeEmoError):
