@@ -1,4 +1,4 @@
-"""A hook of MkDocs: links to files beside `docs/` work where the repository is read, and are plain names in the site."""
+"""A hook of MkDocs: links that leave `docs/` are for the repository; the site shows their words."""
 
 from __future__ import annotations
 
