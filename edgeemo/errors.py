@@ -1,23 +1,25 @@
 """Every error that edgeemo raises on purpose, in one tree.
 
-    EdgeEmoError
-    ├── MissingDependencyError   an optional package or system library is not installed
-    ├── InputError               audio, frames, text, time stamps or options that cannot be used
-    ├── SubsetError              a modality or subset that does not exist here
-    ├── FormatVersionError       a checkpoint or bundle written by a newer (or unknown) edgeemo
-    ├── CheckpointError          a checkpoint that is incomplete, misshapen or not finite
-    ├── BundleError              a bundle that is incomplete, truncated or tampered with
-    ├── ExportError              an export that could not be finished; the old bundle is untouched
-    │   └── GateError            an engine whose answers are not those of the trained network
-    ├── BackendError             an engine that cannot be opened or run on the backend asked for
-    ├── ReloadError              newer engines that cannot take the place of those in use; these go on
-    ├── SessionClosedError       a session that was used after `close`, or in a forked process
-    ├── NoticeError              sensing that begins before people acknowledged the notice
-    ├── RecordError              a record of readings that cannot be written or read
-    ├── SensorError              a sensor asked for by name that cannot be opened or read
-    ├── ServeError               an address that cannot be listened on
-    ├── DatasetError             a folder that is not one of the known data layouts, or a broken one
-    └── TrainingError            a training run that cannot start or resume
+```text
+EdgeEmoError
+├── MissingDependencyError   an optional package or system library is not installed
+├── InputError               audio, frames, text, time stamps or options that cannot be used
+├── SubsetError              a modality or subset that does not exist here
+├── FormatVersionError       a checkpoint or bundle written by a newer (or unknown) edgeemo
+├── CheckpointError          a checkpoint that is incomplete, misshapen or not finite
+├── BundleError              a bundle that is incomplete, truncated or tampered with
+├── ExportError              an export that could not be finished; the old bundle is untouched
+│   └── GateError            an engine whose answers are not those of the trained network
+├── BackendError             an engine that cannot be opened or run on the backend asked for
+├── ReloadError              newer engines that cannot take the place of those in use; these go on
+├── SessionClosedError       a session that was used after `close`, or in a forked process
+├── NoticeError              sensing that begins before people acknowledged the notice
+├── RecordError              a record of readings that cannot be written or read
+├── SensorError              a sensor asked for by name that cannot be opened or read
+├── ServeError               an address that cannot be listened on
+├── DatasetError             a folder that is not one of the known data layouts, or a broken one
+└── TrainingError            a training run that cannot start or resume
+```
 """
 
 from __future__ import annotations
