@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -39,7 +39,7 @@ def write_parquet(source: Path, target: Path) -> int:
     The columns are the keys of a reading's JSON (`edgeemo.session.reading_json`). Those that map labels or
     modalities to something are structs, null where a reading has none; ``session`` counts the sessions of
     the record from 0, and keys that are not known here are JSON text in ``other``. The headers of the
-    sessions are the file's metadata.
+    sessions are the file's metadata; where there are fewer, the last one is that of the rest.
 
     Args:
         source: a record.
@@ -71,6 +71,8 @@ def write_parquet(source: Path, target: Path) -> int:
 def iterate_parquet(path: Path) -> Iterator[RecordHeader | dict[str, Any]]:
     """Yields each session's header and then its readings, as `write_parquet` took them.
 
+    A row without a time is no reading: it says why a recording has none (`edgeemo.batch`).
+
     Raises:
         MissingDependencyError: pyarrow is not installed.
         RecordError: the file is missing, broken, or no record.
@@ -95,9 +97,36 @@ def iterate_parquet(path: Path) -> Iterator[RecordHeader | dict[str, Any]]:
             for row in batch.to_pylist():
                 while session < row["session"]:
                     session += 1
-                    yield headers[session]
-                yield _reading(row)
+                    yield headers[min(session, len(headers) - 1)]
+                if row["time_s"] is not None:
+                    yield _reading(row)
         yield from headers[session + 1 :]
+
+
+def record_schema(headers: Sequence[RecordHeader]) -> Any:
+    """Returns the columns of a table of readings that have what these headers promise, and no more.
+
+    Raises:
+        MissingDependencyError: pyarrow is not installed.
+    """
+    check_parquet()
+    import pyarrow as pa
+
+    return _schema(pa, _shape_of(headers))
+
+
+def row_from_reading(reading: Mapping[str, Any], session: int) -> dict[str, Any]:
+    """Returns the row of a table that `iterate_parquet` makes the same reading of.
+
+    Args:
+        reading: as `Reading.to_json` gives it.
+        session: the number of its session in the table.
+    """
+    known = {*_NUMBERS, *_TEXTS, *_SHARES, *_TABLES, "states"}
+    other = {key: value for key, value in reading.items() if key not in known}
+    row = {key: value if value != {} else None for key, value in reading.items() if key in known}
+    encodable: dict[str, Any] = _encodable(row)
+    return {**encodable, "session": session, _OTHER: json.dumps(other) if other else None}
 
 
 @dataclass
@@ -145,15 +174,12 @@ def _schema(pa: Any, shape: _Shape) -> Any:
 
 
 def _rows(entries: Iterable[RecordHeader | dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    known = {*_NUMBERS, *_TEXTS, *_SHARES, *_TABLES, "states"}
     session = -1
     for entry in entries:
         if isinstance(entry, RecordHeader):
             session += 1
-            continue
-        other = {key: value for key, value in entry.items() if key not in known}
-        row = {key: value if value != {} else None for key, value in entry.items() if key in known}
-        yield _encodable({**row, "session": session, _OTHER: json.dumps(other) if other else None})
+        else:
+            yield row_from_reading(entry, session)
 
 
 def _encodable(value: Any) -> Any:
