@@ -90,7 +90,7 @@ def test_demo_prints_a_timeline() -> None:
         (("run", "--media", str(RECORDING), "--mic", "3"), 2, "leave --mic"),
         (("run", "--seconds", "-1"), 2, "positive number of seconds"),
         (("run", "--seconds", "nan"), 2, "positive number of seconds"),
-        (("dance",), 2, "invalid choice"),
+        (("dance",), 2, "there is no command 'dance'"),
     ],
 )
 def test_mistakes_are_explained(words: tuple[str, ...], code: int, message: str) -> None:
