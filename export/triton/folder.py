@@ -1,0 +1,103 @@
+"""Writing a repository in one step: the old one is there, or the new one, never a mixture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgeemo.errors import ExportError
+
+MARK = "edgeemo.json"
+"""Says what a repository was written from, with the hash of each file; Triton looks at folders alone."""
+KIND = "triton model repository"
+
+
+def check_target(out: Path) -> None:
+    """Refuses to write over what this command did not write.
+
+    Raises:
+        ExportError: ``out`` is a file, a folder of something else, or a repository that somebody added to.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ExportError(f"{out} is no plain folder; name a new folder, or one that holds a repository")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    listed = _listed_files(out)
+    if listed is None:
+        raise ExportError(
+            f"{out} is not empty and holds no repository that edgeemo wrote (no {MARK}); nothing was "
+            "changed. Name a new folder"
+        )
+    strange = sorted(
+        place.relative_to(out).as_posix()
+        for place in out.rglob("*")
+        if not place.is_dir() and "__pycache__" not in place.parts
+    )
+    added = [name for name in strange if name not in listed and name != MARK]
+    if added:
+        raise ExportError(
+            f"{out} holds {added[0]}, which edgeemo did not write, and the folder would be replaced; nothing "
+            "was changed. Move it, or name a new folder"
+        )
+
+
+def write_folder(out: Path, files: Mapping[str, bytes], about: Mapping[str, object]) -> None:
+    """Puts files and the mark into a new folder beside ``out``, which then takes its place.
+
+    Args:
+        out: the target; what `check_target` accepts is replaced.
+        files: path -> contents.
+        about: what the mark says beside the hashes.
+
+    Raises:
+        ExportError: the folder cannot be written.
+    """
+    check_target(out)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    mark = {"kind": KIND, "format_version": 1, **about, "files": hashes}
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        try:
+            fresh.chmod(0o755)  # what a server of another user can read; a temporary folder is its owner's
+            for name, data in files.items():
+                place = fresh / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+            text = json.dumps(mark, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+            (fresh / MARK).write_text(text, encoding="utf8")
+            _take_place(fresh, out)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as reason:
+        raise ExportError(f"{out} cannot be written ({reason.strerror or reason})") from None
+
+
+def _take_place(fresh: Path, out: Path) -> None:
+    """Renames ``fresh`` to ``out``; what was there goes only when that has worked."""
+    if not out.exists():
+        os.rename(fresh, out)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    os.rename(out, aside / "old")
+    try:
+        os.rename(fresh, out)
+    except OSError:
+        os.rename(aside / "old", out)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _listed_files(out: Path) -> set[str] | None:
+    """Returns the files that the mark lists, or None where there is no mark of ours."""
+    try:
+        mark = json.loads((out / MARK).read_text(encoding="utf8"))
+        return set(mark["files"]) if mark["kind"] == KIND else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
