@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeemo.cli.exit_codes import FAILED, USAGE
 from edgeemo.cli.options.engines import add_engine_options, engine_options
+from edgeemo.cli.options.mqtt import add_mqtt_options, misuse_of_mqtt_options, published, publisher_for
 from edgeemo.cli.options.record import add_record_options, recorded, recorder_for
 from edgeemo.cli.options.sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
 from edgeemo.cli.options.values import drop, seconds, setting
@@ -50,12 +51,13 @@ def add_parser(subparsers: Any) -> None:
         help="what people must be told: no sensor opens before somebody at the terminal acknowledges it",
     )
     add_record_options(parser)
+    add_mqtt_options(parser)
     add_engine_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints readings until the recording ends, ``--seconds`` are over, or Ctrl-C."""
-    misuse = misuse_of_sensor_options(args)
+    misuse = misuse_of_sensor_options(args) or misuse_of_mqtt_options(args)
     if misuse:
         return _usage(misuse)
     if args.append and not args.record:
@@ -78,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
         lasts_s = media.duration_s if media and sensors and args.seconds is None else args.seconds
         hops = None if lasts_s is None else int(lasts_s / session.hop_s + 1e-6)
         readings = _with_events(itertools.islice(session, hops), session)
-        with recorder_for(args, session) as recorder:
+        with recorder_for(args, session) as recorder, publisher_for(args, session) as publisher:
+            readings = published(readings, publisher, patient=not sensors)
             print_readings(recorded(readings, recorder), as_json=args.json)
     for fault in media.faults if media else ():
         print(f"edgeemo run: {fault}", file=sys.stderr)
