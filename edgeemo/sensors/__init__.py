@@ -20,15 +20,19 @@ if TYPE_CHECKING:
     from edgeemo.sensors.recordings.captions import Caption, parse_srt, read_srt
     from edgeemo.sensors.recordings.playing import MediaSensor, play
     from edgeemo.sensors.registry import RegisteredSensor, registered_sensors, sensor_from_spec
+    from edgeemo.sensors.rehearsal import RehearsedSensor
+    from edgeemo.sensors.series import CallableSeries, CsvSeries
     from edgeemo.sensors.supervision import Patience
     from edgeemo.sensors.text import CallableText, StdinText, TextQueue
 
 _HOMES = {
+    "CallableSeries": "edgeemo.sensors.series",
     "CallableText": "edgeemo.sensors.text",
     "Camera": "edgeemo.sensors.camera",
     "Caption": "edgeemo.sensors.recordings.captions",
     "Chunk": "edgeemo.sensors.base",
     "Clock": "edgeemo.sensors.base",
+    "CsvSeries": "edgeemo.sensors.series",
     "Device": "edgeemo.sensors.listing.devices",
     "DeviceGroup": "edgeemo.sensors.listing.devices",
     "Drop": "edgeemo.sensors.drop",
@@ -40,6 +44,7 @@ _HOMES = {
     "PatternCamera": "edgeemo.sensors.pattern",
     "PatternMicrophone": "edgeemo.sensors.pattern",
     "RegisteredSensor": "edgeemo.sensors.registry",
+    "RehearsedSensor": "edgeemo.sensors.rehearsal",
     "Sensor": "edgeemo.sensors.base",
     "SensorState": "edgeemo.sensors.base",
     "SensorStatus": "edgeemo.sensors.base",
@@ -57,11 +62,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "CallableSeries",
     "CallableText",
     "Camera",
     "Caption",
     "Chunk",
     "Clock",
+    "CsvSeries",
     "Device",
     "DeviceGroup",
     "Drop",
@@ -73,6 +80,7 @@ __all__ = [
     "PatternCamera",
     "PatternMicrophone",
     "RegisteredSensor",
+    "RehearsedSensor",
     "Sensor",
     "SensorState",
     "SensorStatus",

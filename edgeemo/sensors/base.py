@@ -31,8 +31,10 @@ class Chunk:
     Attributes:
         modality: ``audio``, ``video``, ``text`` or a modality that a third party adds.
         time_s: when its first sample, its frame or its words were captured, on the session's clock.
-        data: audio float32 (N,) mono in [-1, 1]; video uint8 (H, W, 3) BGR; text a str.
-        rate_hz: samples a second of audio, as captured (nobody has resampled it); None elsewhere.
+        data: audio float32 (N,) mono in [-1, 1]; video uint8 (H, W, 3) BGR; text a str; of a modality of
+            one's own numbers (N, C) or (N,), see `edgeemo.features.series`.
+        rate_hz: samples a second of audio, as captured (nobody has resampled it), or of a piece of such
+            numbers; None elsewhere.
 
     Raises:
         InputError: the data is not of the form that its modality promises, or the time is not finite.

@@ -20,6 +20,7 @@ from edgeemo.sensors.base import Sensor
 from edgeemo.sensors.camera import Camera
 from edgeemo.sensors.microphone import Microphone
 from edgeemo.sensors.pattern import PatternCamera, PatternMicrophone
+from edgeemo.sensors.series import csv_from_spec
 from edgeemo.sensors.text import StdinText
 
 GROUP = "edgeemo.sensors"
@@ -74,6 +75,7 @@ BUILT_IN: dict[str, SensorFactory] = {
     "mic": microphone_from_spec,
     "camera": camera_from_spec,
     "stdin": _stdin_from_spec,
+    "csv": csv_from_spec,
 }
 
 

@@ -53,11 +53,10 @@ class Core:
             name: open_stream(manifest.modality(name), pool.stem(name), settings)
             for name in pool.snapshot.stems
         }
-        deadlines = {"audio": settings.audio_deadline_s, "video": settings.video_deadline_s}
         self._judges = {
             name: Judge(
                 stream,
-                deadline_s=deadlines.get(name, float("inf")),
+                deadline_s=stream.deadline_s,
                 hold_s=settings.hold_s,
                 suspect_s=settings.suspect_s,
             )

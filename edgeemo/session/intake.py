@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from edgeemo.errors import MissingDependencyError
+from edgeemo.errors import InputError, MissingDependencyError
 from edgeemo.features.resample import to_mono_float32
-from edgeemo.modality import AUDIO
+from edgeemo.modality import AUDIO, TEXT, VIDEO
 from edgeemo.sensors.base import Chunk
 from edgeemo.session.core import Core
 from edgeemo.session.session_clock import SessionClock
 from edgeemo.session.streams.audio import check_rate
+from edgeemo.session.streams.series import SeriesStream
+
+_PUSHES = {AUDIO: "audio", VIDEO: "frame", TEXT: "text"}
 
 
 class Intake:
@@ -39,6 +42,23 @@ class Intake:
             stream.patience_s = 1.5 * length_s
             self._clock.follow(stream.newest_s or 0.0)
 
+    def push_series(
+        self, modality: str, samples: ArrayLike, *, rate_hz: float | None, time_s: float | None
+    ) -> None:
+        """Takes numbers of an application's own sensor; see `Session.push_series`."""
+        stream = self._core.stream(modality)
+        if not isinstance(stream, SeriesStream):
+            raise InputError(
+                f"{modality} takes no series of numbers; push it with push_{_PUSHES.get(modality, modality)}"
+            )
+        length_s = stream.length_s(samples, rate_hz=rate_hz)
+        if time_s is None:
+            time_s = max(self._clock.now_s - length_s, stream.newest_s or 0.0)
+        if not self._core.muted(modality):
+            stream.push(samples, time_s=time_s, rate_hz=rate_hz)
+            stream.patience_s = 1.5 * length_s
+            self._clock.follow(stream.newest_s or 0.0)
+
     def push(self, modality: str, data: Any, *, time_s: float | None) -> None:
         """Takes a frame or words of an application; see `Session.push_frame` and `Session.push_text`."""
         stream = self._core.stream(modality)
@@ -55,7 +75,7 @@ class Intake:
             return  # a recording may have more than the engines in use take
         stream = self._core.stream(modality)
         try:
-            if modality == AUDIO:
+            if modality == AUDIO or isinstance(stream, SeriesStream):
                 stream.push(chunk.array, rate_hz=chunk.rate_hz, time_s=chunk.time_s)
             else:
                 stream.push(chunk.data, time_s=chunk.time_s)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgeemo.bundle import Bundle, Manifest
 from edgeemo.errors import InputError, NoticeError, SessionClosedError
@@ -22,6 +22,7 @@ from edgeemo.runtimes.open import AUTO, HOST
 from edgeemo.sensors.base import Chunk, Sensor
 from edgeemo.sensors.drop import Drop
 from edgeemo.sensors.media import MediaFile
+from edgeemo.sensors.rehearsal import rehearsed_sensors
 from edgeemo.session.asynchronous import readings_from
 from edgeemo.session.callbacks import Callbacks
 from edgeemo.session.core import Core
@@ -56,8 +57,9 @@ _LEAST_S = 0.1  # for each part, where another has used that up
 class Session:
     """Readings from whatever sensors are alive right now.
 
-    Push: call `push_audio`, `push_frame`, `push_text` with what the application captures and `read` when
-    it wants to know. Pull: give sensors or a recording and iterate. Safe to use from several threads.
+    Push: call `push_audio`, `push_frame`, `push_text`, `push_series` with what the application captures and
+    `read` when it wants to know. Pull: give sensors or a recording and iterate. Safe to use from several
+    threads.
 
     Time is capture time in seconds on the session's clock, which starts at 0 and runs in real time. An
     application may stamp what it pushes with a clock of its own; the session's clock then follows the
@@ -68,7 +70,7 @@ class Session:
         sensors: live sensors that the session starts, polls and closes; at most one a modality. A word such
             as ``"mic"``, ``"camera:1"`` or one that an installed package registers will do.
         media: a recording to replay on a virtual clock, instead of sensors.
-        drops: when which modality of the recording is taken away, to rehearse a failure.
+        drops: when which modality of the recording or the sensors is taken away, to rehearse a failure.
         engines: which engines are opened, and how.
         settings: deadlines, thresholds and smoothing; None for the bundle's own, a mapping such as
             ``{"hop_s": 0.25}`` for the bundle's own with some of them changed.
@@ -81,7 +83,7 @@ class Session:
     Raises:
         BundleError: the bundle is incomplete, truncated or tampered with.
         MissingDependencyError: no backend is installed; the message says which extra to install.
-        InputError: both sensors and a recording, two sensors of one modality, or drops without a recording.
+        InputError: both sensors and a recording, two sensors of one modality, or drops of what is not there.
         InputError, MissingDependencyError: the recording cannot be read.
         SensorError: no sensor is known by a word.
     """
@@ -103,9 +105,11 @@ class Session:
         self._callbacks: Callbacks | None = None
         if sensors and media is not None:
             raise InputError("a session takes sensors or a recording, not both")
-        if drops and media is None:
-            raise InputError("drops rehearse the failures of a recording; give one with media=...")
+        if drops and media is None and not sensors:
+            raise InputError("drops rehearse failures of sensors or of a recording; give sensors or media")
         by_modality = sensors_by_modality(sensors)
+        if media is None:
+            by_modality = rehearsed_sensors(by_modality, drops)
         self._clock = SessionClock(clock)
         self._last_read_s = 0.0
         self._iteration = 0
@@ -223,6 +227,30 @@ class Session:
             SessionClosedError: the session is closed.
         """
         self._push("text", text, time_s)
+
+    def push_series(
+        self, modality: str, samples: ArrayLike, *, rate_hz: float | None = None, time_s: float | None = None
+    ) -> None:
+        """Takes numbers of a sensor that the model was trained with, such as a heart rate.
+
+        Args:
+            modality: its name in the model; its front-end is of kind ``"series"``.
+            samples: (N, C) in the sensor's unit; (N,) or a single number where it has one channel.
+            rate_hz: samples a second in this piece; None for the rate of the model's grid.
+            time_s: capture time of the first sample on the session's clock; None means that the last
+                one was captured just now.
+
+        Raises:
+            InputError: the samples are no finite numbers of that shape, the modality is of another kind,
+                the rate cannot be used, or the time goes back; the session goes on as if nothing had come.
+            SubsetError: the engines in use take no such modality.
+            NoticeError: nobody has acknowledged the notice.
+            SessionClosedError: the session is closed.
+        """
+        self._require_notice()
+        with self._lock:
+            self._check_open()
+            self._intake.push_series(modality, samples, rate_hz=rate_hz, time_s=time_s)
 
     def _push(self, modality: str, data: Any, time_s: float | None) -> None:
         self._require_notice()

@@ -38,6 +38,7 @@ class AudioStream(Stream):
     def __init__(self, spec: ModalitySpec, stem: Runner, settings: Settings) -> None:
         self._front_end = LogMelSpec.from_json(spec.front_end)
         self._spec, self._stem, self._settings = spec, stem, settings
+        self.deadline_s = settings.audio_deadline_s
         self._input, self._output = f"input.{spec.name}", f"features.{spec.name}"
         self._mel = LogMelStream(self._front_end)
         self._blocks = BlockBuffer(

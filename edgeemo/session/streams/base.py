@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -42,12 +43,14 @@ class Stream(ABC):
         newest_s: capture time at which the newest data ends, None before the first.
         patience_s: how long to wait for the next data even where the deadline is shorter, because the
             application pushes in long pieces.
+        deadline_s: time without data after which its sensor counts as lost; infinite where silence is normal.
         unavailable: why no data can be used on this machine at all; empty where it can.
     """
 
     modality: str
     newest_s: float | None = None
     patience_s: float = 0.0
+    deadline_s: float = math.inf
     unavailable: str = ""
 
     @abstractmethod

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edgeemo.bundle import ModalitySpec
 from edgeemo.errors import BundleError
 from edgeemo.features.audio import LogMelSpec
 from edgeemo.features.face import FaceSpec
+from edgeemo.features.series import SeriesSpec
 from edgeemo.features.text import TextSpec
 from edgeemo.runtimes.base import Runner
 from edgeemo.session.settings import Settings
 from edgeemo.session.streams.audio import AudioStream
 from edgeemo.session.streams.base import Stream
+from edgeemo.session.streams.series import SeriesStream
 from edgeemo.session.streams.text import TextStream
 from edgeemo.session.streams.video import VideoStream
 
-_STREAMS: dict[str, type[AudioStream] | type[VideoStream] | type[TextStream]] = {
+_STREAMS: dict[str, Callable[[ModalitySpec, Runner, Settings], Stream]] = {
     LogMelSpec.KIND: AudioStream,
     FaceSpec.KIND: VideoStream,
     TextSpec.KIND: TextStream,
+    SeriesSpec.KIND: SeriesStream,
 }
 
 

@@ -102,6 +102,7 @@ class VideoStream(Stream):
     ) -> None:
         self._front_end = FaceSpec.from_json(spec.front_end)
         self._spec, self._stem, self._settings = spec, stem, settings
+        self.deadline_s = settings.video_deadline_s
         self._input, self._output = f"input.{spec.name}", f"features.{spec.name}"
         self._gate = FaceGate(self._front_end, settings)
         self._meter = PictureMeter()
