@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeemo.cli.options.engines import BACKEND_HELP
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -17,16 +18,31 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("bench", help="speed, size, memory and cold start on this machine")
+    parser = subparsers.add_parser(
+        "bench",
+        about="Percentiles of every engine and stem beside the bare runtime, then what a fresh process "
+        "costs from its start to its first reading.",
+        examples=(
+            ("bench", "the bundle that ships, all variants"),
+            ("bench bundles/mine --subset audio+video --variant int8 --json", "one engine, for a program"),
+        ),
+    )
     parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="default: the one that ships")
     parser.add_argument("--subset", action="append", metavar="S", help="only this subset; repeatable")
     parser.add_argument(
-        "--variant", default="all", help="one that the bundle has, such as int8, auto, or all (default)"
+        "--variant",
+        default="all",
+        metavar="V",
+        help="one that the bundle has, such as int8, auto, or all (default)",
     )
-    parser.add_argument("--backend", default="auto", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
-    parser.add_argument("--calls", type=int, default=200, help="timed calls of each engine (default 200)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--backend", default="auto", metavar="B", help=BACKEND_HELP)
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads of each engine (default 1)"
+    )
+    parser.add_argument(
+        "--calls", type=int, default=200, metavar="N", help="timed calls of each engine (default 200)"
+    )
+    add_json_option(parser, "bench")
 
 
 def run(args: argparse.Namespace) -> int:

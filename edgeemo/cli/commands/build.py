@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import phase_bar
 
 if TYPE_CHECKING:
@@ -23,7 +24,19 @@ CANCELLED = 130
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("build", help="build TensorRT plans ahead of time")
+    parser = subparsers.add_parser(
+        "build",
+        about="A plan belongs to one version of the library and to a GPU, or with TensorRT for RTX to a set "
+        "of compute capabilities. Sessions find plans in the user's cache and in the folder that "
+        "EDGEEMO_PLANS names. Ctrl-C stops at once; plans that were finished stay.",
+        examples=(
+            ("build --backend tensorrt", "for the GPU that is here"),
+            (
+                "build bundles/live --backend rtx --sm 86 89 120 --out plans",
+                "for other machines, on one without a GPU",
+            ),
+        ),
+    )
     parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="default: the one that ships")
     parser.add_argument("--backend", required=True, choices=("tensorrt", "rtx"), help="which TensorRT")
     parser.add_argument(
@@ -38,15 +51,18 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--variant",
         default="auto",
+        metavar="V",
         help="fp16, int8-trt, or auto: each of these that the bundle has (default)",
     )
     parser.add_argument("--subset", action="append", metavar="S", help="only this subset; repeatable")
     parser.add_argument(
-        "--workspace-mb", type=int, default=0, help="memory that a layer may use (default: any)"
+        "--workspace-mb", type=int, default=0, metavar="MB", help="memory that a layer may use (default: any)"
     )
-    parser.add_argument("--dla", type=int, help="core of the deep learning accelerator of a Jetson")
-    parser.add_argument("--level", type=int, help="effort from 0 to 5 (default: the library's)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each plan")
+    parser.add_argument(
+        "--dla", type=int, metavar="N", help="core of the deep learning accelerator of a Jetson"
+    )
+    parser.add_argument("--level", type=int, metavar="N", help="effort from 0 to 5 (default: the library's)")
+    add_json_option(parser, "build", a_line=True)
 
 
 def run(args: argparse.Namespace) -> int:

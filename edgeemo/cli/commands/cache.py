@@ -7,12 +7,21 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from edgeemo.cli.options.output import add_json_option
+
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("cache", help="list or delete the plans and measurements kept here")
-    parser.add_argument("action", choices=("list", "clear"))
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser = subparsers.add_parser(
+        "cache",
+        about="TensorRT plans, and which variant was fastest here. Both are made anew when they are missing.",
+        examples=(
+            ("cache list", "what is kept, and how much room it may take"),
+            ("cache clear", "delete all of it"),
+        ),
+    )
+    parser.add_argument("action", choices=("list", "clear"), help="what to do")
+    add_json_option(parser, "cache", "cache-clear")
 
 
 def run(args: argparse.Namespace) -> int:

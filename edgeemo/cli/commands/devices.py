@@ -7,13 +7,23 @@ import dataclasses
 import json
 from typing import Any
 
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.sensors import DeviceGroup, list_devices
 
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("devices", help="microphones and cameras here, and what is missing")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser = subparsers.add_parser(
+        "devices",
+        about="What stands in front of each name is what `edgeemo run` takes for --mic, --camera or "
+        "--sensor; * marks the one that is used when none is asked for. The exit code is 0 even where "
+        "nothing is found.",
+        examples=(
+            ("devices", "what can be sensed with here"),
+            ("devices --json", "the same for a program"),
+        ),
+    )
+    add_json_option(parser, "devices")
 
 
 def run(args: argparse.Namespace) -> int:

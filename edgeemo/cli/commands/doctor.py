@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.options.values import seconds
 from edgeemo.cli.show.progress import progress_bar
 from edgeemo.doctor import Report, examine
@@ -15,12 +16,22 @@ from edgeemo.shipped import DEFAULT_BUNDLE
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("doctor", help="what works on this machine, and what to do about the rest")
+    parser = subparsers.add_parser(
+        "doctor",
+        about="Really runs an engine on every backend, each in a process of its own, and compares its "
+        "answers with those that the bundle keeps. The report holds nothing private: paste it into a "
+        "bug report.",
+        examples=(
+            ("doctor", "the report for a person, with what to do at its end"),
+            ("doctor --bundle bundles/mine --json", "the same of a bundle of yours, for a program"),
+        ),
+        exit_codes={1: "no engine runs on any backend, or the bundle cannot be read"},
+    )
     parser.add_argument("--bundle", metavar="DIR", help="bundle to try; default: the one that ships")
     parser.add_argument(
         "--limit", type=seconds, default=120.0, metavar="S", help="seconds that a backend may take (120)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json_option(parser, "doctor")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from edgeemo.cli.options.engines import BACKEND_HELP
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -15,19 +16,35 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("eval", help="accuracy on labelled data, for each subset it can serve")
+    parser = subparsers.add_parser(
+        "eval",
+        about="Accuracy, UAR (mean recall over classes), F1 and calibration error with the confusion "
+        "matrix, measured through the same front-ends and engines that a session uses.",
+        examples=(
+            ("eval bundles/live data/speech_ravdess", "on the development split"),
+            (
+                "eval bundles/live data/goemotions --split test --subset text --json",
+                "one subset, for a program",
+            ),
+        ),
+    )
     parser.add_argument("bundle", metavar="BUNDLE", help="bundle to measure")
     parser.add_argument("dataset", metavar="DATASET", help="folder of speech, faces or text with labels")
-    parser.add_argument("--split", default="dev", help="dev (= val, the default), test, train")
+    parser.add_argument(
+        "--split", default="dev", metavar="NAME", help="dev (= val, the default), test, train"
+    )
     parser.add_argument("--subset", action="append", metavar="S", help="only this subset; repeatable")
     parser.add_argument(
         "--variant",
         default="auto",
+        metavar="V",
         help="one that the bundle has, such as int8, or auto: the fastest here (default)",
     )
-    parser.add_argument("--backend", default="auto", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--backend", default="auto", metavar="B", help=BACKEND_HELP)
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads of each engine (default 1)"
+    )
+    add_json_option(parser, "eval")
 
 
 def run(args: argparse.Namespace) -> int:

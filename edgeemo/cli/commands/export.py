@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -20,7 +21,21 @@ VARIANTS_HELP = "fp32, int8 (CPUs), fp16 and int8-trt (GPUs)"
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("export", help="turn a trained checkpoint into a bundle of engines")
+    parser = subparsers.add_parser(
+        "export",
+        about="Merges the adapters of each subset of modalities into an engine of its own, makes its "
+        "variants, and lets none pass that gives other answers than the trained network. A bundle "
+        "that is there already is replaced in one step at the end, or not at all.",
+        examples=(
+            ("export checkpoints/live --out bundles/live", "all engines as int8 and fp16"),
+            (
+                "export checkpoints/live --out bundles/live --subset audio+video --variant int8",
+                "make one engine anew",
+            ),
+            ("export checkpoints/live --out bundles/live --tune", "measure here which choices pay"),
+        ),
+        exit_codes={1: "it failed, or a gate refused an engine; the bundle from before is untouched"},
+    )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder that training wrote")
     parser.add_argument("--out", metavar="BUNDLE", required=True, help="folder of the bundle")
     parser.add_argument(
@@ -42,7 +57,9 @@ def add_parser(subparsers: Any) -> None:
         metavar="DIR",
         help="labelled data to judge every variant on (a data set, or a folder of them); repeatable",
     )
-    parser.add_argument("--split", default="dev", help="of the labelled data: dev (default), test, train")
+    parser.add_argument(
+        "--split", default="dev", metavar="NAME", help="of the labelled data: dev (default), test, train"
+    )
     choices = parser.add_mutually_exclusive_group()
     choices.add_argument(
         "--tune",
@@ -57,7 +74,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="S",
         help="go on where this subset fails: its failing variants are left out; repeatable",
     )
-    parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
+    add_json_option(parser, "export")
 
 
 def run(args: argparse.Namespace) -> int:

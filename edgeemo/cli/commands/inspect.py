@@ -7,27 +7,42 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgeemo.cli.exit_codes import UsageError
 from edgeemo.errors import InputError
 
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("inspect", help="what a bundle or checkpoint holds")
+    parser = subparsers.add_parser(
+        "inspect",
+        about="Checks the size and hash of every file on the way, and tells where every byte goes and under "
+        "which terms the weights may be used.",
+        examples=(
+            ("inspect", "the bundle that ships"),
+            ("inspect --engine audio+video --variant int8", "one engine: inputs, operators, weights"),
+            ("inspect --engine stem.audio", "one stem, in all its variants"),
+            ("inspect --diff bundles/old bundles/new", "what an update changed"),
+        ),
+    )
     parser.add_argument("path", metavar="BUNDLE|CHECKPOINT", nargs="?", help="default: the bundle that ships")
     parser.add_argument(
         "--engine", metavar="S", help="this engine of a bundle (audio+video) or stem (stem.audio), in detail"
     )
     parser.add_argument("--variant", metavar="V", help="with --engine: only this variant")
     parser.add_argument("--diff", metavar=("A", "B"), nargs=2, help="what differs between two bundles")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON document (schemas: bundle, checkpoint, engine, diff)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Checks the folder, file by file, and prints what it says."""
     if args.variant and not args.engine:
-        raise InputError("--variant chooses among the variants of an engine: name it with --engine S")
+        raise UsageError("--variant chooses among the variants of an engine: name it with --engine S")
     if args.diff and (args.path or args.engine):
-        raise InputError("--diff A B takes two bundles and nothing else")
+        raise UsageError("--diff A B takes two bundles and nothing else")
     document, lines = _diff(*args.diff) if args.diff else _inspect(args)
     print(json.dumps(document, indent=1) if args.json else "\n".join(lines))
     return 0

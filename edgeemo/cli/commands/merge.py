@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("merge", help="merge a PEFT adapter into a plain ONNX model")
+    parser = subparsers.add_parser(
+        "merge",
+        about="For models that are not edgeemo's: what torch.onnx.export wrote, and an adapter that PEFT "
+        "trained for the same network. All of the adapter is merged or nothing is written.",
+        examples=(
+            ("merge model.onnx adapter --out merged.onnx", "one plain ONNX file"),
+            (
+                "merge model.onnx adapter --out merged.onnx --skip pooler.dense",
+                "leave out a module that the exported graph has no use for",
+            ),
+        ),
+    )
     parser.add_argument(
         "model", type=Path, metavar="MODEL.onnx", help="float32, as torch.onnx.export writes it"
     )
@@ -30,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="MODULE",
         help="module of the adapter that the exported graph has no use for, such as pooler.dense; repeatable",
     )
-    parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
+    add_json_option(parser, "merge")
 
 
 def run(args: argparse.Namespace) -> int:

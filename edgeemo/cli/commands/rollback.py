@@ -7,16 +7,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgeemo.cli.options.output import add_json_option
+
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("rollback", help="take the last update or export of a bundle back")
+    parser = subparsers.add_parser(
+        "rollback",
+        about="One step back is kept. The same command given again takes the rollback back.",
+        examples=(("rollback bundles/live", "the bundle is what it was before its last change"),),
+    )
     parser.add_argument(
         "bundle",
         metavar="BUNDLE",
         help="folder of the bundle; of one in a read-only place, the copy that was updated is rolled back",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json_option(parser, "rollback")
 
 
 def run(args: argparse.Namespace) -> int:

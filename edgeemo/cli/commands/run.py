@@ -11,6 +11,7 @@ from typing import Any
 from edgeemo.cli.exit_codes import FAILED, USAGE
 from edgeemo.cli.options.engines import add_engine_options, engine_options
 from edgeemo.cli.options.mqtt import add_mqtt_options, misuse_of_mqtt_options, published, publisher_for
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.options.record import add_record_options, recorded, recorder_for
 from edgeemo.cli.options.sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
 from edgeemo.cli.options.values import drop, seconds, setting
@@ -21,9 +22,23 @@ from edgeemo.session import EventKind, Reading, Session
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("run", help="readings from live sensors or from a recording")
+    parser = subparsers.add_parser(
+        "run",
+        about="Without options it listens to the default microphone and camera, and goes on with whatever of "
+        "them is there. A line comes for each reading, every half second. Ctrl-C ends it.",
+        examples=(
+            ("run", "microphone and camera"),
+            ("run --media talk.mp4 --json", "a recording, for a program"),
+            ("run --media talk.mp4 --drop video@3-5", "rehearse a camera that fails"),
+            ("run --camera 1 --mic none --text stdin", "the second camera, and words that come line by line"),
+            ("run --camera pattern --mic pattern --seconds 10", "test patterns, where nothing is connected"),
+            ("run --record session.jsonl --set hop_s=0.25", "keep readings, four a second"),
+            ("run --mqtt mqtt://broker/robot", "tell a broker"),
+        ),
+    )
     add_sensor_options(parser)
-    parser.add_argument(
+    group = parser.add_argument_group("session")
+    group.add_argument(
         "--drop",
         action="append",
         type=drop,
@@ -31,13 +46,10 @@ def add_parser(subparsers: Any) -> None:
         metavar="MODALITY@FROM-TO",
         help="take a sensor of the recording away between two times in seconds; repeatable",
     )
-    parser.add_argument(
-        "--watch",
-        action="store_true",
-        help="take over newer engines whenever the bundle changes, as `edgeemo update` changes it",
+    group.add_argument(
+        "--seconds", type=seconds, metavar="S", help="stop after this many seconds of readings"
     )
-    parser.add_argument("--seconds", type=seconds, help="stop after this many seconds of readings")
-    parser.add_argument(
+    group.add_argument(
         "--set",
         action="append",
         type=setting,
@@ -45,14 +57,20 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME=VALUE",
         help="change a setting of the session, such as hop_s=0.25; repeatable",
     )
-    parser.add_argument(
+    group.add_argument(
         "--notice",
         metavar="TEXT",
         help="what people must be told: no sensor opens before somebody at the terminal acknowledges it",
     )
+    group.add_argument(
+        "--watch",
+        action="store_true",
+        help="take over newer engines whenever the bundle changes, as `edgeemo update` changes it",
+    )
+    add_engine_options(parser)
     add_record_options(parser)
     add_mqtt_options(parser)
-    add_engine_options(parser)
+    add_json_option(parser, "reading", a_line=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edgeemo.cli.exit_codes import UsageError
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.errors import InputError, MissingDependencyError
 
 LIVE = "live"
@@ -20,7 +22,19 @@ Report = Callable[[str, int, int, Mapping[str, float]], None]
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("train", help="train a model on data")
+    parser = subparsers.add_parser(
+        "train",
+        about="A run that was killed goes on where it stopped when the same command is given again. It "
+        "needs torch: pip install 'edgeemo[train]'.",
+        examples=(
+            ("train live --data data --out runs/live", "the model that ships; then `edgeemo export` it"),
+            ("train mculora --data data/mosi --out runs/mculora --seed 1", "a network of the literature"),
+            (
+                "train redifu --data data/mosi --out runs/redifu --config samples/configs/redifu.toml",
+                "with settings of your own",
+            ),
+        ),
+    )
     parser.add_argument(
         "family",
         choices=FAMILIES,
@@ -51,6 +65,7 @@ def add_parser(subparsers: Any) -> None:
         "becomes the checkpoint; default: all three",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="not for live; default: 0")
+    add_json_option(parser, "train")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train_live(args: argparse.Namespace) -> int:
     if args.config is not None:
-        raise InputError(f"live takes no --config (given: {args.config}); its settings ship with its code")
+        raise UsageError(f"live takes no --config (given: {args.config}); its settings ship with its code")
     with _bars() as report:
         from edgeemo.training.live.gates import fit_checkpoint
         from edgeemo.training.live.pipeline import LiveConfig, train_live
@@ -76,7 +91,10 @@ def _train_live(args: argparse.Namespace) -> int:
         fit_checkpoint(
             checkpoint, args.data, progress=lambda step, done, total: report(step, done, total, {})
         )
-    print(f"{checkpoint}\n{checkpoint / 'MODEL_CARD.md'}")
+    if args.json:
+        print(json.dumps({"family": LIVE, "path": str(checkpoint), "figures": None}))
+    else:
+        print(f"{checkpoint}\n{checkpoint / 'MODEL_CARD.md'}")
     return 0
 
 
@@ -85,13 +103,16 @@ def _train_family(args: argparse.Namespace) -> int:
     from edgeemo.training.methods.pipeline import train_method
 
     if args.trunk is not None:
-        raise InputError(f"--trunk is for live; {args.family} trains one trunk, of that family")
+        raise UsageError(f"--trunk is for live; {args.family} trains one trunk, of that family")
     config = MethodConfig(method=args.family) if args.config is None else read_config(args.config)
     if config.family != args.family:
         raise InputError(f"{args.config} is for family {config.family}, and the command says {args.family}")
     with _bars() as report:
         path = train_method(config, args.data, args.out, seed=args.seed, report=report)
     figures = json.loads(path.read_text(encoding="utf-8"))
+    if args.json:
+        print(json.dumps({"family": args.family, "path": str(path), "figures": figures}))
+        return 0
     print(f"{config.method}, seed {args.seed}, on dev ({figures['note']})")
     for subset, values in figures["subsets"].items():
         print(f"  {subset:<17} accuracy {values['accuracy']:.1%}  UAR {values['uar']:.1%}")

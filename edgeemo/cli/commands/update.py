@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -15,7 +16,22 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser("update", help="merge new adapters into an installed bundle")
+    parser = subparsers.add_parser(
+        "update",
+        about="Needs no torch: it runs on the device. Sessions that were started with --watch take the new "
+        "engines over between two readings; `edgeemo rollback` takes the update back.",
+        examples=(
+            (
+                "update bundles/live --base checkpoints/live --adapter audio+video=adapters/new",
+                "one engine with new adapters",
+            ),
+            (
+                "update bundles/live --base checkpoints/live --adapter common=adapters/new --json",
+                "every engine, with the report for a program",
+            ),
+        ),
+        exit_codes={1: "it failed, or a gate refused an engine; the bundle from before is untouched"},
+    )
     parser.add_argument(
         "bundle",
         metavar="BUNDLE",
@@ -33,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
         help="new adapter of a subset, such as audio+video=DIR, or of all: common=DIR; repeatable. A "
         "reference.safetensors in DIR holds the answers that the new engine is judged by",
     )
-    parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
+    add_json_option(parser, "update")
 
 
 def run(args: argparse.Namespace) -> int:

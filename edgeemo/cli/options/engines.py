@@ -13,28 +13,31 @@ BACKEND_HELP = (
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--bundle --subset --variant --backend --threads --json``."""
-    parser.add_argument("--bundle", metavar="DIR", help="bundle to run; default: the one that ships")
-    parser.add_argument(
+    """Adds ``--bundle --subset --variant --backend --memory-budget --threads``."""
+    group = parser.add_argument_group("engines")
+    group.add_argument("--bundle", metavar="DIR", help="bundle to run; default: the one that ships")
+    group.add_argument(
         "--subset",
         action="append",
         metavar="S",
         help="serve only this subset, such as audio+video; repeatable",
     )
-    parser.add_argument(
+    group.add_argument(
         "--variant",
         default="auto",
+        metavar="V",
         help="one that the bundle has, such as int8, or auto: the fastest here (default)",
     )
-    parser.add_argument("--backend", default="auto", help=BACKEND_HELP)
-    parser.add_argument(
+    group.add_argument("--backend", default="auto", metavar="B", help=BACKEND_HELP)
+    group.add_argument(
         "--memory-budget",
         type=float,
         metavar="MB",
         help="memory that open engines may take; what stays closed is opened when it is wanted",
     )
-    parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default 1)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    group.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads of each engine (default 1)"
+    )
 
 
 def engine_options(args: argparse.Namespace) -> EngineOptions:

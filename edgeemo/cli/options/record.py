@@ -18,12 +18,13 @@ _MANY = 10_000  # readings from which on finishing a file takes seconds
 
 def add_record_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--record --append``."""
-    parser.add_argument(
+    group = parser.add_argument_group("recording")
+    group.add_argument(
         "--record",
         metavar="FILE",
         help=f"keep the readings, never sound or pictures, in a file that ends in {', '.join(SUFFIXES)}",
     )
-    parser.add_argument("--append", action="store_true", help="go on with a .jsonl record that exists")
+    group.add_argument("--append", action="store_true", help="go on with a .jsonl record that exists")
 
 
 @contextmanager

@@ -9,14 +9,24 @@ from edgeemo.sensors import MediaFile, Sensor, StdinText, play, sensor_from_spec
 from edgeemo.sensors.registry import camera_from_spec, microphone_from_spec
 
 
-def add_sensor_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say where data comes from."""
-    parser.add_argument("--mic", help="number, part of the name, or pattern; none switches it off")
-    parser.add_argument(
-        "--camera", help="number, path, URL, GStreamer pipeline, or pattern; none switches it off"
+def add_sensor_options(parser: argparse.ArgumentParser, *, real_pace: bool = False) -> None:
+    """Adds the options that say where data comes from.
+
+    Args:
+        parser: of the command.
+        real_pace: a recording plays at its own pace, and there is no option to say otherwise.
+    """
+    group = parser.add_argument_group("sensors")
+    group.add_argument(
+        "--mic", metavar="M", help="number, part of the name, or pattern; none switches it off"
     )
-    parser.add_argument("--text", choices=("stdin", "none"), help="where words come from (default none)")
-    parser.add_argument(
+    group.add_argument(
+        "--camera",
+        metavar="C",
+        help="number, path, URL, GStreamer pipeline, or pattern; none switches it off",
+    )
+    group.add_argument("--text", choices=("stdin", "none"), help="where words come from (default none)")
+    group.add_argument(
         "--sensor",
         action="append",
         default=[],
@@ -24,13 +34,15 @@ def add_sensor_options(parser: argparse.ArgumentParser) -> None:
         help="a sensor that an installed package registers, see `edgeemo devices`; it takes the place of the "
         "default microphone or camera; repeatable",
     )
-    parser.add_argument(
+    group.add_argument(
         "--wait-for-sensors",
         action="store_true",
         help="start although a microphone or camera asked for is not there yet; it comes in when it is",
     )
-    parser.add_argument("--media", metavar="FILE", help="replay a recording instead of live sensors")
-    parser.add_argument(
+    group.add_argument("--media", metavar="FILE", help="replay a recording instead of live sensors")
+    if real_pace:
+        return
+    group.add_argument(
         "--pace",
         choices=("fast", "real"),
         default="fast",
