@@ -34,6 +34,8 @@ COMMANDS = {
     "build": "build TensorRT plans ahead of time",
     "cache": "list or delete the plans and measurements kept here",
     "train": "train a model on data",
+    "schema": "what the JSON documents hold, as JSON Schema",
+    "completion": "a script that lets a shell complete commands, options and files",
 }
 """Name -> summary in the order of ``--help``; each is a module in `edgeemo.cli.commands`, which is imported
 only where it is used, and says what it needs."""
