@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable
 from contextlib import closing
 
-from edgeemo.errors import InputError, ServeError
+from edgeemo.errors import ServeError
 
 _SEND_BUFFER = 64 * 1024
 """Bytes that the kernel keeps for a client that does not read. Its own choice grows to megabytes, which hides

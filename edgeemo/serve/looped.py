@@ -26,7 +26,9 @@ class LoopedMedia(MediaFile):
         length_s = super().duration_s
         if not length_s:
             self.close()
-            raise InputError(f"{self.name} does not say how long it is, so it cannot be played again and again")
+            raise InputError(
+                f"{self.name} does not say how long it is, so it cannot be played again and again"
+            )
         self.length_s = length_s
 
     @property

@@ -58,7 +58,7 @@ class ServeOptions:
         most = files - _SPARE_FILES - SPARE_CONNECTIONS
         if self.max_clients > most:
             raise InputError(
-                f"{self.max_clients} clients need more open files than the {files} that this process may have; "
+                f"{self.max_clients} clients need more than the {files} files that this process may open; "
                 f"give at most {most}, or raise the limit with ulimit -n"
             )
         for name in ("send_deadline_s", "requests_per_s"):

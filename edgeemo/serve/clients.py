@@ -1,0 +1,142 @@
+"""Live sockets: one slot for each kind of message, a deadline for each that is sent, a limit on all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+
+log = logging.getLogger(__name__)
+
+_SINGLE = ("hello", "reading", "status", "end")
+_ROOM_FOR_EVENTS = 64
+_SWEEP_S = 0.5
+
+Send = Callable[[str], Awaitable[None]]
+
+
+class Client:
+    """What waits for one client.
+
+    A newer reading takes the place of one that was not sent yet, so that a client that reads slowly gets
+    what is true now, and one that never reads holds four texts that all clients share.
+
+    Args:
+        send: sends one text; waits where the client takes none.
+        abort: ends the connection at once, whatever waits to be sent.
+    """
+
+    def __init__(self, send: Send, abort: Callable[[], None]) -> None:
+        self._send, self.abort = send, abort
+        self._slots: dict[str, str] = {}
+        self._events: deque[str] = deque(maxlen=_ROOM_FOR_EVENTS)
+        self._wake = asyncio.Event()
+        self._sending_since_s: float | None = None
+        self.replaced = 0
+
+    def put(self, kind: str, text: str) -> None:
+        """Leaves a message for it; call it in the event loop."""
+        if kind == "event":
+            self.replaced += len(self._events) == self._events.maxlen
+            self._events.append(text)
+        else:
+            self.replaced += kind in self._slots
+            self._slots[kind] = text
+        self._wake.set()
+
+    async def send_all(self) -> None:
+        """Sends what is left for it, until it is cancelled or the connection ends."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for text in self._waiting():
+                self._sending_since_s = time.monotonic()
+                await self._send(text)
+                self._sending_since_s = None
+
+    def _waiting(self) -> Iterator[str]:
+        for kind in _SINGLE:
+            if kind == "reading":
+                while self._events:
+                    yield self._events.popleft()
+            if kind in self._slots:
+                yield self._slots.pop(kind)
+
+    def is_overdue(self, deadline_s: float) -> bool:
+        """Whether it has not accepted a message for so long."""
+        since_s = self._sending_since_s
+        return since_s is not None and time.monotonic() - since_s > deadline_s
+
+
+class Clients:
+    """All live sockets; used in the event loop alone, but for `deliver`.
+
+    Args:
+        most: how many there may be at once.
+        deadline_s: how long one may take to accept a message before it is cut off.
+
+    Attributes:
+        cut_off: those that were, so far.
+        refused: those that found no room, so far.
+    """
+
+    def __init__(self, *, most: int, deadline_s: float) -> None:
+        self._most, self._deadline_s = most, deadline_s
+        self._clients: set[Client] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._replaced_before = 0
+        self.cut_off = self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    @property
+    def replaced(self) -> int:
+        """Messages that a newer one replaced before a client took them, so far."""
+        return self._replaced_before + sum(client.replaced for client in self._clients)
+
+    def join(self, client: Client) -> bool:
+        """Adds a client; False where there is no room."""
+        if len(self._clients) >= self._most:
+            self.refused += 1
+            return False
+        self._clients.add(client)
+        return True
+
+    def leave(self, client: Client) -> None:
+        """Forgets a client."""
+        if client in self._clients:
+            self._clients.remove(client)
+            self._replaced_before += client.replaced
+
+    def deliver(self, kind: str, text: str) -> None:
+        """Leaves a message for every client; from any thread, returns at once."""
+        if self._loop is None or not self._clients:
+            return
+        with suppress(RuntimeError):  # the loop has ended, and all clients with it
+            self._loop.call_soon_threadsafe(self._put, kind, text)
+
+    def _put(self, kind: str, text: str) -> None:
+        for client in self._clients:
+            client.put(kind, text)
+
+    async def sweep(self) -> None:
+        """Cuts off who does not read, until it is cancelled; messages are delivered from then on."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self._cut_off(self._deadline_s)
+
+    def end(self) -> None:
+        """Cuts off at once whoever has not accepted what was sent before."""
+        self._cut_off(0.0)
+
+    def _cut_off(self, deadline_s: float) -> None:
+        for client in [client for client in self._clients if client.is_overdue(deadline_s)]:
+            log.info("a client that took no message for %g s was cut off", deadline_s)
+            self.cut_off += 1
+            self.leave(client)
+            client.abort()
