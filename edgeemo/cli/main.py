@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "replay the demo recording while sensors drop out and come back",
     "run": "readings from live sensors or from a recording",
     "serve": "a live page of readings, REST, a WebSocket and Prometheus",
+    "batch": "score folders and buckets of recordings into one table",
     "records": "make one kind of record of another, or of a journal that was left behind",
     "devices": "microphones and cameras here, and what is missing",
     "doctor": "what works on this machine, and what to do about the rest",
