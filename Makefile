@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := dev
 
-.PHONY: demo bundle test check fix bench faults soak clean
+.PHONY: demo bundle test check fix docs bench faults soak load clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,15 +33,22 @@ fix: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# Every fault of every sensor, alone and two at once; hours of a session: both fail where it breaks a promise.
+# Every fault of every sensor, alone and two at once; hours of a session; 200 clients of `edgeemo serve` for
+# ten minutes: each fails where it breaks a promise.
 faults: $(READY)
 	$(BIN)/python -m benchmarks.faults
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak
 
+load: $(READY)
+	$(BIN)/python -m benchmarks.serve
+
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) runs build dist site *.egg-info
