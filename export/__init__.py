@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgeemo.export.gate.labelled import LabelledResult
     from edgeemo.export.recipe import Recipe, read_recipe
     from edgeemo.export.report import ExportReport, GraphReport
+    from edgeemo.export.triton.options import ServingOptions
+    from edgeemo.export.triton.repository import RepositoryReport, write_triton_repository
     from edgeemo.export.update.bundle import UpdateReport, update_bundle
     from edgeemo.export.variants.make import DEFAULT_VARIANTS, VARIANTS
 
@@ -29,11 +31,14 @@ _HOMES = {
     "LabelledResult": "edgeemo.export.gate.labelled",
     "MergeReport": "edgeemo.export.foreign.merge",
     "Recipe": "edgeemo.export.recipe",
+    "RepositoryReport": "edgeemo.export.triton.repository",
+    "ServingOptions": "edgeemo.export.triton.options",
     "UpdateReport": "edgeemo.export.update.bundle",
     "export_bundle": "edgeemo.export.exporter",
     "merge_peft": "edgeemo.export.foreign.merge",
     "read_recipe": "edgeemo.export.recipe",
     "update_bundle": "edgeemo.export.update.bundle",
+    "write_triton_repository": "edgeemo.export.triton.repository",
 }
 
 _NEEDED = frozenset({"onnx", "onnx_ir", "onnxscript", "onnxruntime"})
@@ -47,11 +52,14 @@ __all__ = [
     "LabelledResult",
     "MergeReport",
     "Recipe",
+    "RepositoryReport",
+    "ServingOptions",
     "UpdateReport",
     "export_bundle",
     "merge_peft",
     "read_recipe",
     "update_bundle",
+    "write_triton_repository",
 ]
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from edgeemo.bundle import Bundle
 from edgeemo.export.triton.config import TensorConfig
-from edgeemo.export.triton.graphs import window_items
+from edgeemo.export.triton.graphs import PASSED_LOGITS, window_items
 from edgeemo.export.triton.models import CONFIG, VERSION, ServedModel, provenance_of
 from edgeemo.export.triton.names import EMOTION, FROM_FEATURES, model_name
 from edgeemo.export.triton.options import ServingOptions
 from edgeemo.export.triton.pbtxt import Message, Value, map_entries, parameters, pbtxt_from_message
 from edgeemo.modality import subset_members
+
+_SAME: Mapping[str, str] = {}
+_INNER = {"logits": "engine.logits"}
+_GIVEN = {PASSED_LOGITS: "logits"}
 
 
 def emotion_of(
@@ -74,8 +79,17 @@ def _ensemble(
     steps: Sequence[ServedModel],
     about: Mapping[str, str],
 ) -> ServedModel:
-    *_, engine, probabilities = steps
-    outputs = (*probabilities.outputs, *engine.outputs)
+    # What an ensemble gives must be nothing that one of its steps takes: see `probabilities_model`.
+    *stems, engine, probabilities = steps
+    outputs = [
+        *(replace(tensor, name=_GIVEN.get(tensor.name, tensor.name)) for tensor in probabilities.outputs),
+        *(tensor for tensor in engine.outputs if tensor.name not in _INNER),
+    ]
+    chain = [
+        *(_step(stem) for stem in stems),
+        _step(engine, outputs=_INNER),
+        _step(probabilities, inputs=_INNER, outputs=_GIVEN),
+    ]
     labels = _json(list(bundle.manifest.labels))
     told = provenance_of(bundle, options.chosen_variant) | {"labels": labels, **about}
     fields: dict[str, Value] = {
@@ -86,20 +100,22 @@ def _ensemble(
         # The labels' file is that of the model that makes the probabilities.
         "output": [_without_labels(tensor.message()) for tensor in outputs],
         "version_policy": {"latest": {"num_versions": 1}},
-        "ensemble_scheduling": {"step": [_step(model) for model in steps]},
+        "ensemble_scheduling": {"step": chain},
         "parameters": parameters(told),
     }
     files = {CONFIG: pbtxt_from_message(fields).encode(), f"{VERSION}/.keep": b""}
-    return ServedModel(name, tuple(inputs), outputs, files)
+    return ServedModel(name, tuple(inputs), tuple(outputs), files)
 
 
-def _step(model: ServedModel) -> Message:
-    """Returns a step whose tensors have the same names in the ensemble and in the model."""
+def _step(
+    model: ServedModel, *, inputs: Mapping[str, str] = _SAME, outputs: Mapping[str, str] = _SAME
+) -> Message:
+    """Returns a step; a tensor has one name in model and ensemble unless ``inputs`` or ``outputs`` say so."""
     return {
         "model_name": model.name,
         "model_version": -1,
-        "input_map": map_entries({tensor.name: tensor.name for tensor in model.inputs}),
-        "output_map": map_entries({tensor.name: tensor.name for tensor in model.outputs}),
+        "input_map": map_entries({item.name: inputs.get(item.name, item.name) for item in model.inputs}),
+        "output_map": map_entries({item.name: outputs.get(item.name, item.name) for item in model.outputs}),
     }
 
 

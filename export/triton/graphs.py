@@ -18,6 +18,7 @@ from edgeemo.errors import ExportError
 from edgeemo.export.graph import IR_VERSION, OPSET, bytes_from_model, copy_model, copy_node
 
 BATCH = "batch"
+PASSED_LOGITS = "passed_logits"
 _LARGEST_MODEL = 2**31 - 1  # bytes that protobuf can hold in one message
 _DYNAMIC = "DynamicQuantize"
 
@@ -139,7 +140,11 @@ def alone(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def probabilities_model(spec: SubsetSpec) -> onnx.ModelProto:
-    """Returns the rule of `edgeemo.bundle.probabilities_from_logits` as a graph: logits -> probabilities."""
+    """Returns the rule of `edgeemo.bundle.probabilities_from_logits` as a graph: logits -> probabilities.
+
+    The logits come out again as `PASSED_LOGITS`: Triton prunes a step whose outputs nobody asked for even
+    where a later step needs them, so what an ensemble gives must be nothing that one of its steps takes.
+    """
     count = len(spec.prior)
     constants = {
         "temperature": np.float32(spec.temperature),
@@ -149,12 +154,17 @@ def probabilities_model(spec: SubsetSpec) -> onnx.ModelProto:
         helper.make_node("Div", ["logits", "temperature"], ["tempered"], "temper"),
         helper.make_node("Add", ["tempered", "log_prior"], ["scores"], "weigh"),
         helper.make_node("Softmax", ["scores"], ["probabilities"], "normalize", axis=-1),
+        helper.make_node("Identity", ["logits"], [PASSED_LOGITS], "pass"),
     ]
+    row = [BATCH, count]
     graph = helper.make_graph(
         nodes,
         "edgeemo",
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [BATCH, count])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [BATCH, count])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, row)],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, row)
+            for name in ("probabilities", PASSED_LOGITS)
+        ],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])

@@ -1,15 +1,18 @@
-"""``edgeemo export``: a trained checkpoint becomes a bundle of engines, one for every subset."""
+"""``edgeemo export``: a trained checkpoint becomes a bundle of engines, or what a server runs."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeemo.cli.options.output import add_json_option
+from edgeemo.cli.options.triton import add_triton_options, check_format_options, serving_options
 from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -33,11 +36,19 @@ def add_parser(subparsers: Any) -> None:
                 "make one engine anew",
             ),
             ("export checkpoints/live --out bundles/live --tune", "measure here which choices pay"),
+            (
+                "export bundles/live --format triton --instance-group cpu --out models",
+                "a model repository for NVIDIA Triton Inference Server",
+            ),
         ),
         exit_codes={1: "it failed, or a gate refused an engine; the bundle from before is untouched"},
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder that training wrote")
-    parser.add_argument("--out", metavar="BUNDLE", required=True, help="folder of the bundle")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="folder that training wrote; with --format triton a bundle, too",
+    )
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the bundle, or of the models")
     parser.add_argument(
         "--subset",
         action="append",
@@ -74,11 +85,17 @@ def add_parser(subparsers: Any) -> None:
         metavar="S",
         help="go on where this subset fails: its failing variants are left out; repeatable",
     )
-    add_json_option(parser, "export")
+    add_json_option(parser, "export", "export-triton")
+    add_triton_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports and prints what came out."""
+    check_format_options(args)
+    return _export_repository(args) if args.format == "triton" else _export_bundle(args)
+
+
+def _export_bundle(args: argparse.Namespace) -> int:
     from edgeemo.export import DEFAULT_VARIANTS, export_bundle, read_recipe
 
     with progress_bar("exporting") as advance:
@@ -98,6 +115,43 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(report)))
     return 0
+
+
+def _export_repository(args: argparse.Namespace) -> int:
+    from edgeemo.cli.show.repository import repository_lines
+    from edgeemo.export import write_triton_repository
+
+    options = serving_options(args)
+    with _served_bundle(Path(args.checkpoint), args.subset, options.chosen_variant) as bundle:
+        report = write_triton_repository(bundle, args.out, subsets=args.subset, options=options)
+    print(json.dumps(report.to_json(), indent=1) if args.json else "\n".join(repository_lines(report)))
+    return 0
+
+
+@contextmanager
+def _served_bundle(source: Path, subsets: Sequence[str] | None, variant: str) -> Iterator[Bundle]:
+    """Yields the bundle in a folder, or one made of the checkpoint there, gone when it is no longer used."""
+    from edgeemo.bundle import Bundle
+    from edgeemo.errors import InputError
+    from edgeemo.export import export_bundle
+
+    if (source / "manifest.json").is_file():
+        yield Bundle.open(source)
+        return
+    if not (source / "checkpoint.json").is_file():
+        raise InputError(
+            f"{source} is neither a bundle (no manifest.json) nor a checkpoint (no checkpoint.json)"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        with progress_bar("exporting") as advance:
+            export_bundle(
+                source,
+                folder,
+                subsets=subsets,
+                variants=(variant,),
+                progress=lambda done, steps, what: advance(done, steps),
+            )
+        yield Bundle.open(folder)
 
 
 def _measure(
