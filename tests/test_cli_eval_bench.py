@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -16,6 +15,8 @@ from tiny_graphs import engine_bytes
 from edgeemo.bundle import Bundle
 from edgeemo.cli.commands import bench
 from edgeemo.cli.commands import eval as eval_command
+from edgeemo.cli.main import COMMANDS
+from edgeemo.cli.parser import CommandParser
 from edgeemo.cli.show.progress import progress_bar
 from edgeemo.errors import BackendError, InputError, SubsetError
 from edgeemo.evaluation.footprint import measure_footprint, memory_from_smaps, memory_of
@@ -43,8 +44,8 @@ def comments(tmp_path: Path) -> Path:
 
 
 def call(command: ModuleType, *words: object) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
+    parser = CommandParser()
+    command.add_parser(parser.add_commands(COMMANDS))
     name = command.__name__.rpartition(".")[2]
     return int(command.run(parser.parse_args([name, *map(str, words)])))
 

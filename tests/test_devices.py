@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -9,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeemo.cli.commands import devices as command
+from edgeemo.cli.main import COMMANDS
+from edgeemo.cli.parser import CommandParser
 from edgeemo.errors import EdgeEmoError, MissingDependencyError
 from edgeemo.sensors import Device, DeviceGroup, MediaFile, list_devices
 from edgeemo.sensors.connections.python import child_command
@@ -19,8 +20,8 @@ KINDS = ["microphones", "cameras", "media files", "text", "test patterns"]
 
 
 def run_command(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers(dest="command"))
+    parser = CommandParser()
+    command.add_parser(parser.add_commands(COMMANDS))
     return command.run(parser.parse_args(["devices", *words]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import re
@@ -23,6 +22,8 @@ pytest.importorskip("av", reason="needs PyAV")
 from safetensors.torch import save_file  # noqa: E402
 
 from edgeemo.cli.commands import train  # noqa: E402
+from edgeemo.cli.main import COMMANDS  # noqa: E402
+from edgeemo.cli.parser import CommandParser  # noqa: E402
 from edgeemo.datasets.faces import FERPLUS_COLUMNS  # noqa: E402
 from edgeemo.errors import DatasetError  # noqa: E402
 from edgeemo.training.checkpoints.save import Windows  # noqa: E402
@@ -367,8 +368,8 @@ def _check_checkpoint(checkpoint: Path) -> None:
 
 
 def test_the_command_names_what_is_missing_and_knows_its_families(tmp_path: Path) -> None:
-    parser = argparse.ArgumentParser()
-    train.add_parser(parser.add_subparsers())
+    parser = CommandParser()
+    train.add_parser(parser.add_commands(COMMANDS))
     args = parser.parse_args(["train", "live", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
     with pytest.raises(DatasetError, match=re.escape(f"{tmp_path / 'speech_ravdess'} is no speech corpus")):
         train.run(args)

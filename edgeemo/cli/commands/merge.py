@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeemo.cli.exit_codes import UsageError
 from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import progress_bar
+from edgeemo.errors import InputError
 
 if TYPE_CHECKING:
     from edgeemo.export import MergeReport
@@ -50,7 +52,10 @@ def run(args: argparse.Namespace) -> int:
     from edgeemo.export import merge_peft
 
     with progress_bar("merging") as advance:
-        report = merge_peft(args.model, args.adapter, args.out, skip=args.skip, progress=advance)
+        try:
+            report = merge_peft(args.model, args.adapter, args.out, skip=args.skip, progress=advance)
+        except InputError as error:  # --out or --skip: the words are wrong, not the files
+            raise UsageError(str(error)) from None
     print(json.dumps(report.to_json(), indent=1) if args.json else "\n".join(_lines(report)))
     return 0
 
