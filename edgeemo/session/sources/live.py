@@ -275,4 +275,7 @@ def check_known(sensors: Mapping[str, Sensor], known: Sequence[str]) -> None:
         InputError: with the modalities that it has.
     """
     if strange := sorted(set(sensors) - set(known)):
-        raise InputError(f"a sensor gives {strange[0]!r}; this model takes: {', '.join(known)}")
+        raise InputError(
+            f"a sensor gives {strange[0]!r}; this model takes: {', '.join(known)}; leave that sensor away "
+            "(edgeemo run and serve: --mic none, --camera none)"
+        )
