@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fnmatch
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,12 +13,12 @@ from posixpath import basename, splitext
 from typing import Any
 from urllib.parse import urlsplit
 
+from edgeemo.batch.leftovers import own_folder
 from edgeemo.batch.recordings import Recording
 from edgeemo.errors import InputError, MissingDependencyError
 
 _PIECE = 4 * 1024 * 1024
 _MAGIC = frozenset("*?[")
-_FOLDER = "edgeemo-batch-"
 
 
 def path_from_file_address(address: str) -> str:
@@ -93,9 +92,9 @@ def fetched(recording: Recording, *, most_bytes: int) -> Iterator[Path]:
     Raises:
         OSError: it cannot be fetched, or is larger than that or than the room for temporary files.
     """
-    remove_leftovers()
     name = basename(recording.path)
-    with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder:
+    folder = own_folder("fetched")
+    try:
         room = min(most_bytes, shutil.disk_usage(folder).free)
         if recording.size_bytes > room:
             limit = f"at most {most_bytes / 1e9:.1f} GB are fetched (--max-size)"
@@ -107,14 +106,8 @@ def fetched(recording: Recording, *, most_bytes: int) -> Iterator[Path]:
         if recording.captions:
             _fetch(files, f"{splitext(path)[0]}.srt", Path(folder, name).with_suffix(".srt"), most_bytes)
         yield Path(folder, name)
-
-
-def remove_leftovers() -> None:
-    """Removes copies that processes left behind which were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
-        number = folder.name.removeprefix(_FOLDER).partition("-")[0]
-        if number.isdigit() and not os.path.exists(f"/proc/{number}") and os.path.exists("/proc/self"):
-            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fetch(files: Any, source: str, target: Path, most_bytes: int) -> None:

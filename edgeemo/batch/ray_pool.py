@@ -8,12 +8,12 @@ import logging
 import os
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeemo.batch.leftovers import own_folder
 from edgeemo.batch.plan import Plan
 from edgeemo.batch.recordings import Recording, recording_from_bytes
 from edgeemo.batch.score import Scorer
@@ -25,7 +25,7 @@ MOST_TRIES = 3
 _WAVE = 4096  # recordings that Ray is told of at once: what it keeps in memory about them stays bounded
 _STORE_BYTES = 256_000_000  # parts on their way from the workers
 _BLOCK_BYTES = 8_000_000
-_LONGEST_SOCKET = 40  # characters of a folder that leave room for the names of Ray's sockets in it
+_LONGEST_SOCKET = 44  # characters of a folder that leave room for the names of Ray's sockets in it
 
 
 def check_ray() -> None:
@@ -173,12 +173,13 @@ def _connected(address: str | None, plan: Plan, workers: int | None, recordings:
         if address is None:
             workers = workers or max(1, _processors() // threads)
             workers = max(1, min(workers, recordings))
-            folder = tempfile.mkdtemp(prefix="edgeemo-ray-")
+            folder = own_folder("ray")
             place = {"_temp_dir": folder} if len(folder) <= _LONGEST_SOCKET else {}
             ray.init(
                 address="local",
                 num_cpus=workers * threads,
                 object_store_memory=_STORE_BYTES,
+                _node_ip_address="127.0.0.1",  # nobody else's business
                 **_QUIET,
                 **place,
             )
