@@ -1,10 +1,10 @@
-"""``python -m benchmarks.readme`` writes the README's tables from the committed results."""
+"""``python -m benchmarks.readme`` writes the figures of README and docs from committed results."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from benchmarks.report import RESULTS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-_BLOCK = re.compile(r"(<!-- figures -->\n).*?(<!-- /figures -->)", re.DOTALL)
+PAGE = README.parent / "docs" / "benchmarks.md"
+_BLOCK = re.compile(r"(<!-- figures -->\n.*?<!-- /figures -->)", re.DOTALL)
 _SHOWN = {
     "ferplus": ("faces, FER+ val, 7 labels", "accuracy"),
     "speech_ravdess": ("voices, RAVDESS, 2 unseen actors, 7 labels", "uar"),
@@ -22,7 +23,9 @@ _SHOWN = {
     "goemotions": ("texts, GoEmotions dev, 7 labels", "accuracy"),
     "meld_text": ("texts, MELD dev, 7 labels", "weighted_f1"),
 }
+_SHORT = ("ferplus", "speech_ravdess", "goemotions")  # one for each modality
 METHODS = Path(__file__).resolve().parent / "methods" / "methods.json"
+FAULTS = Path(__file__).resolve().parent / "faults" / "faults.json"
 _METHODS = {
     "mculora": "MCULoRA: one trunk, seven low-rank adapters",
     "crosstemporal": "bi-directional cross-attention, with adapters",
@@ -35,43 +38,81 @@ _METHODS = {
 _METRICS = {"accuracy": "accuracy", "uar": "UAR", "weighted_f1": "weighted F1"}
 
 
+def summary_from_results(folder: Path = RESULTS) -> str:
+    """Returns the README's one table as Markdown: what ships, in int8."""
+    read = _read(folder)
+    counts = json.loads(FAULTS.read_text("utf-8"))["figures"]["counts"]
+    never = f"{counts['stale readings']} and {counts['wrong-subset readings']}"
+    failures = (
+        f"stale readings, and readings of the wrong subset, in {counts['runs']} runs of failing sensors"
+    )
+    rows = [
+        *((what, int8, budget) for what, int8, _, budget in _speed_rows(read)),
+        (failures, never, "0 and 0"),
+        *((what, int8, "") for what, _, int8, _ in _accuracy_rows(read, shown=_SHORT)),
+    ]
+    return "\n".join(
+        [_where(read), "", *_table(("the model that ships, int8", "measured", "budget"), rows), ""]
+    )
+
+
 def figures_from_results(folder: Path = RESULTS) -> str:
-    """Returns the README's table as Markdown."""
-    read = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in _names()}
-    machine = read["hop"]["machine"]
-    packages = machine["packages"]
+    """Returns the tables of the documentation as Markdown."""
+    read = _read(folder)
+    methods = json.loads(METHODS.read_text("utf-8"))["methods"]
     lines = [
-        f"On {machine['processors']} shared processors ({machine['cpu'].split(',')[1].strip()}), one thread, "
-        f"onnxruntime {packages['onnxruntime']}, Python {machine['python']}, {machine['date']}; "
-        "the budgets are the project's own. More in [benchmarks/results](benchmarks/results).",
+        _where(read),
         "",
-        "| speed, memory, size | int8 | fp32 | budget |",
-        "| --- | ---: | ---: | ---: |",
-        *_speed_rows({name: document["figures"] for name, document in read.items()}),
+        *_table(("speed, memory, size", "int8", "fp32", "budget"), _speed_rows(read)),
         "",
-        "| accuracy on people and sentences never trained on (val/dev) | n | int8 | fp32 |",
-        "| --- | ---: | ---: | ---: |",
-        *_accuracy_rows(read["accuracy"]["figures"]["data"]),
+        *_table(
+            ("accuracy on people and sentences never trained on (val/dev)", "n", "int8", "fp32"),
+            _accuracy_rows(read, shown=tuple(_SHOWN)),
+        ),
         "",
-        "| the methods on CMU-MOSI, unseen videos, accuracy over five seeds | mean of 7 subsets "
-        "| all three | int8 engines |",
-        "| --- | ---: | ---: | ---: |",
-        *_method_rows(json.loads(METHODS.read_text("utf-8"))["methods"]),
+        *_table(
+            (
+                "the methods on CMU-MOSI, unseen videos, accuracy over five seeds",
+                "mean of 7 subsets",
+                "all three",
+                "int8 engines",
+            ),
+            _method_rows(methods),
+        ),
         "",
     ]
     return "\n".join(lines)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    return {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in _names()}
 
 
 def _names() -> tuple[str, ...]:
     return ("engines", "footprint", "hop", "memory", "startup", "accuracy")
 
 
-def _speed_rows(figures: dict[str, Any]) -> list[str]:
+def _where(read: dict[str, Any]) -> str:
+    machine = read["hop"]["machine"]
+    return (
+        f"On {machine['processors']} shared processors ({machine['cpu'].split(',')[1].strip()}), one thread, "
+        f"onnxruntime {machine['packages']['onnxruntime']}, Python {machine['python']}, {machine['date']}; "
+        "the budgets are the project's own."
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+
+
+def _speed_rows(read: dict[str, Any]) -> list[tuple[str, ...]]:
+    figures = {name: document["figures"] for name, document in read.items()}
     hop, memory, start = figures["hop"]["variants"], figures["memory"]["variants"], figures["startup"]
     engines = {(row["engine"], row["variant"]): row for row in figures["engines"]["engines"]}
 
-    def row(what: str, of: Any, budget: str) -> str:
-        return f"| {what} | {of('int8')} | {of('fp32')} | {budget} |"
+    def row(what: str, of: Any, budget: str) -> tuple[str, ...]:
+        return what, of("int8"), of("fp32"), budget
 
     def hop_ms(part: str) -> Any:
         return lambda variant: f"{hop[variant][part]['mean_ms']:.1f} ms"
@@ -98,35 +139,37 @@ def _speed_rows(figures: dict[str, Any]) -> list[str]:
             shipped(start["cold_start"], lambda found: f"{found['process_ms']:.0f} ms"),
             "1 s",
         ),
-        f"| the bundle that ships: stems and seven engines, int8 + fp16 | {listed / 1e6:.1f} MB | | 8 MB |",
+        ("the bundle: stems and seven engines, int8 + fp16", f"{listed / 1e6:.1f} MB", "", "8 MB"),
     ]
 
 
-def _accuracy_rows(data: dict[str, Any]) -> list[str]:
+def _accuracy_rows(read: dict[str, Any], *, shown: Sequence[str]) -> list[tuple[str, ...]]:
     rows = []
-    for folder, (words, metric) in _SHOWN.items():
-        found = {variant: result["results"][0] for variant, result in data[folder].items()}
-        values = " | ".join(
-            f"{100 * found[variant]['metrics'][metric]:.1f} %" for variant in ("int8", "fp32")
-        )
-        rows.append(f"| {words}: {_METRICS[metric]} | {found['fp32']['metrics']['n']} | {values} |")
+    for folder in shown:
+        words, metric = _SHOWN[folder]
+        data = read["accuracy"]["figures"]["data"][folder]
+        found = {variant: result["results"][0]["metrics"] for variant, result in data.items()}
+        int8, fp32 = (f"{100 * found[variant][metric]:.1f} %" for variant in ("int8", "fp32"))
+        rows.append((f"{words}: {_METRICS[metric]}", str(found["fp32"]["n"]), int8, fp32))
     return rows
 
 
-def _method_rows(methods: dict[str, Any]) -> list[str]:
+def _method_rows(methods: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for method, words in _METHODS.items():
         of = {subset: np.array(scores["accuracy"]) for subset, scores in methods[method]["by_seed"].items()}
         shown = (np.mean(list(of.values()), axis=0), of["audio+video+text"])  # (seeds,) each
-        values = " | ".join(f"{100 * x.mean():.1f} ± {100 * x.std(ddof=1):.1f}" for x in shown)
-        rows.append(f"| {words} | {values} | {methods[method]['size']['int8_bytes'] / 1e6:.2f} MB |")
+        values = [f"{100 * x.mean():.1f} ± {100 * x.std(ddof=1):.1f}" for x in shown]
+        rows.append((words, *values, f"{methods[method]['size']['int8_bytes'] / 1e6:.2f} MB"))
     return rows
 
 
 def main() -> None:
-    """Rewrites the block between the markers."""
-    text = README.read_text("utf-8")
-    README.write_text(_BLOCK.sub(lambda match: match[1] + figures_from_results() + match[2], text), "utf-8")
+    """Rewrites the blocks between the markers."""
+    for place, block in ((README, summary_from_results()), (PAGE, figures_from_results())):
+        before, middle, after = _BLOCK.split(place.read_text("utf-8"), maxsplit=1)
+        del middle
+        place.write_text(f"{before}<!-- figures -->\n{block}<!-- /figures -->{after}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from live_like import write_live_like
 
 from benchmarks import accuracy, engines, footprint, hop, memory, update
-from benchmarks.readme import README, figures_from_results
+from benchmarks.readme import PAGE, README, figures_from_results, summary_from_results
 from benchmarks.report import Report, Table, write_report
 from edgeemo.bundle import Bundle
 from edgeemo.faces.finder import FaceFinder
@@ -108,5 +108,6 @@ def test_accuracy_lists_what_cannot_be_measured(bundle: Bundle, tmp_path: Path) 
     assert [row[0] for row in refused.rows] == ["clips"]
 
 
-def test_the_readme_shows_the_committed_results() -> None:
-    assert figures_from_results() in README.read_text("utf-8")
+def test_readme_and_documentation_show_the_committed_results() -> None:
+    assert summary_from_results() in README.read_text("utf-8")
+    assert figures_from_results() in PAGE.read_text("utf-8")

@@ -86,7 +86,7 @@ def test_what_is_shown_is_what_happens(block: Block, folders: dict[str, Path]) -
         "COLUMNS": "110",
     }
     shell = shutil.which("bash") or "bash"
-    command = [sys.executable, "-c"] if block.language == "python" else [shell, "-euo", "pipefail", "-c"]
+    command = [sys.executable, "-c"] if block.language == "python" else [shell, "-eu", "-c"]
     done = subprocess.run(
         [*command, block.program],
         stdout=subprocess.PIPE,

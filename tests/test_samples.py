@@ -1,4 +1,4 @@
-"""Samples and the README's programs run as a user would run them."""
+"""Samples run as a user would run them."""
 
 from __future__ import annotations
 
@@ -89,23 +89,3 @@ def test_a_network_of_your_own(tmp_path: Path) -> None:
     output = run_sample("custom_network.py", str(tmp_path / "bundle"))
     assert "<Bundle 'mine' (means) at" in output
     assert "1 engines over video in fp16, int8" in output
-
-
-def test_the_readme_shows_what_happens() -> None:
-    text = (PROJECT / "README.md").read_text(encoding="utf8")
-    shown = re.findall(r"<!-- run -->\n```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL)
-    assert shown
-    for program, expected in shown:
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert [line.rstrip() for line in done.stdout.splitlines()] == expected.splitlines()
-
-
-def test_the_readmes_adapter_is_merged(tmp_path: Path) -> None:
-    pytest.importorskip("peft", reason="needs peft")
-    text = (PROJECT / "README.md").read_text(encoding="utf8")
-    (shown,) = re.findall(r"<!-- run with peft -->\n```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL)
-    command = [sys.executable, "-c", shown[0]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == shown[1]
