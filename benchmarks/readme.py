@@ -144,7 +144,7 @@ def _speed_rows(read: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _accuracy_rows(read: dict[str, Any], *, shown: Sequence[str]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for folder in shown:
         words, metric = _SHOWN[folder]
         data = read["accuracy"]["figures"]["data"][folder]
