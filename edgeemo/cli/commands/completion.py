@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from edgeemo.errors import MissingDependencyError
@@ -43,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _mark_paths(parser: argparse.ArgumentParser, *, folder: dict[str, str], file: dict[str, str]) -> None:
+def _mark_paths(
+    parser: argparse.ArgumentParser, *, folder: Mapping[str, object], file: Mapping[str, object]
+) -> None:
     """Says of every value that is a file or folder that it is one, by the name that the help gives it."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from edgeemo.cli.exit_codes import FAILED, USAGE
+from edgeemo.bundle import Bundle
+from edgeemo.bundle.place import copy_place
+from edgeemo.cli.exit_codes import FAILED, UsageError
 from edgeemo.cli.options.engines import add_engine_options, engine_options
 from edgeemo.cli.options.mqtt import add_mqtt_options, misuse_of_mqtt_options, published, publisher_for
 from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.options.record import add_record_options, recorded, recorder_for
 from edgeemo.cli.options.sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
 from edgeemo.cli.options.values import drop, seconds, setting
+from edgeemo.cli.show.first_run import Advice, nothing_here
 from edgeemo.cli.show.timeline import print_readings
+from edgeemo.cli.show.view import may_show_view, show_view
+from edgeemo.errors import ExportError, InputError
 from edgeemo.sensors import MediaFile
-from edgeemo.session import EventKind, Reading, Session
+from edgeemo.session import EventKind, Reading, Session, Settings
+from edgeemo.session.settings import settings_from_thresholds, settings_with
+from edgeemo.shipped import DEFAULT_BUNDLE
 
 
 def add_parser(subparsers: Any) -> None:
@@ -25,7 +32,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "run",
         about="Without options it listens to the default microphone and camera, and goes on with whatever of "
-        "them is there. A line comes for each reading, every half second. Ctrl-C ends it.",
+        "them is there. In a terminal it shows a live picture (with rich, of the extra live); a recording "
+        "at the fast pace, a pipe, --plain and TERM=dumb get a line for each reading. Ctrl-C ends it.",
         examples=(
             ("run", "microphone and camera"),
             ("run --media talk.mp4 --json", "a recording, for a program"),
@@ -70,27 +78,35 @@ def add_parser(subparsers: Any) -> None:
     add_engine_options(parser)
     add_record_options(parser)
     add_mqtt_options(parser)
-    add_json_option(parser, "reading", a_line=True)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--plain", action="store_true", help="a line for each reading, also in a terminal that can show more"
+    )
+    add_json_option(output, "reading", a_line=True)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints readings until the recording ends, ``--seconds`` are over, or Ctrl-C."""
+    """Shows readings until the recording ends, ``--seconds`` are over, or Ctrl-C."""
     misuse = misuse_of_sensor_options(args) or misuse_of_mqtt_options(args)
     if misuse:
-        return _usage(misuse)
+        raise UsageError(misuse)
     if args.append and not args.record:
-        return _usage("--append goes on with a record; name it with --record FILE")
+        raise UsageError("--append goes on with a record; name it with --record FILE")
+    bundle = Bundle.open(args.bundle or DEFAULT_BUNDLE)
+    settings = _settings(bundle, args.set)
     media = MediaFile(args.media) if args.media else None
     sensors = sensors_from_options(args, media)
     if media is None and not sensors:
-        return _usage("every sensor is switched off; give --mic, --camera, --text or --media")
+        raise UsageError("every sensor is switched off; give --mic, --camera, --text or --media")
+    if hint := _updated_copy(bundle):
+        print(f"edgeemo run: {hint}", file=sys.stderr)
     with Session(
         args.bundle,
         media=None if sensors else media,
         sensors=sensors,
         drops=args.drop,
         engines=engine_options(args),
-        settings=dict(args.set),
+        settings=settings,
         notice=None if args.notice is None else lambda: _acknowledged(args.notice),
     ) as session:
         if args.watch:
@@ -99,11 +115,55 @@ def run(args: argparse.Namespace) -> int:
         hops = None if lasts_s is None else int(lasts_s / session.hop_s + 1e-6)
         readings = _with_events(itertools.islice(session, hops), session)
         with recorder_for(args, session) as recorder, publisher_for(args, session) as publisher:
-            readings = published(readings, publisher, patient=not sensors)
-            print_readings(recorded(readings, recorder), as_json=args.json)
+            readings = recorded(published(readings, publisher, patient=not sensors), recorder)
+            advice = nothing_here if _takes_what_is_there(args) else _no_advice
+            if sensors and not (args.json or args.plain) and may_show_view():
+                show_view(readings, session, advice)
+            else:
+                print_readings(_with_advice(readings, advice), as_json=args.json)
     for fault in media.faults if media else ():
         print(f"edgeemo run: {fault}", file=sys.stderr)
     return FAILED if recorder is not None and recorder.lost else 0
+
+
+def _settings(bundle: Bundle, changes: Sequence[tuple[str, Any]]) -> Settings:
+    """Returns the bundle's settings with those that ``--set`` changes, before any engine is opened."""
+    try:
+        return settings_with(settings_from_thresholds(bundle.manifest.thresholds), dict(changes))
+    except InputError as error:
+        if not changes:
+            raise  # the bundle's own
+        raise UsageError(f"--set: {error}") from None
+
+
+def _updated_copy(bundle: Bundle) -> str:
+    """Returns how to use the copy that ``edgeemo update`` made of a bundle; empty where there is none."""
+    try:
+        place = copy_place(bundle)
+    except ExportError:  # there is no home folder
+        return ""
+    if not (place / "manifest.json").is_file():
+        return ""
+    return f"an updated copy of this bundle is in your data folder; to use it: --bundle {place}"
+
+
+def _takes_what_is_there(args: argparse.Namespace) -> bool:
+    """Whether nobody said which sensors are wanted, as somebody does who only wants to see it run."""
+    return not (args.mic or args.camera or args.text or args.sensor or args.media or args.wait_for_sensors)
+
+
+def _no_advice(reading: Reading) -> str:
+    return ""
+
+
+def _with_advice(readings: Iterable[Reading], advice: Advice) -> Iterator[Reading]:
+    """Passes readings on, and says once what to do where there is no sensor at all."""
+    advised = False
+    for reading in readings:
+        if not advised and (said := advice(reading)):
+            print(said, file=sys.stderr)
+            advised = True
+        yield reading
 
 
 def _with_events(readings: Iterable[Reading], session: Session) -> Iterator[Reading]:
@@ -124,8 +184,3 @@ def _acknowledged(notice: str) -> bool:
         return False
     print("Acknowledge with y and Enter: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().casefold() in ("y", "yes")
-
-
-def _usage(message: str) -> int:
-    print(f"edgeemo run: {message}", file=sys.stderr)
-    return USAGE

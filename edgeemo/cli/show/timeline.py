@@ -5,20 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 
-from edgeemo.session import Reading, State
+from edgeemo.cli.show.signs import CONTRADICTION, SIGNS
+from edgeemo.session import Reading
 
 _BAR = 16
-_SIGNS = {
-    State.LIVE: "●",
-    State.QUIET: "○",
-    State.POOR: "◐",
-    State.LOST: "✕",
-    State.MUTED: "⊘",
-    State.ABSENT: "·",
-}
-
-
-_CONTRADICTION = "≠"
 
 
 def print_readings(readings: Iterable[Reading], *, as_json: bool) -> int:
@@ -38,8 +28,8 @@ def _json_line(reading: Reading) -> str:
 
 
 def _head(reading: Reading) -> str:
-    signs = "  ".join(f"{sign} {state}" for state, sign in _SIGNS.items())
-    signs += f"  {_CONTRADICTION} modalities contradict each other"
+    signs = "  ".join(f"{sign} {state}" for state, sign in SIGNS.items())
+    signs += f"  {CONTRADICTION} modalities contradict each other"
     columns = " ".join(name[0].upper() for name in reading.states)
     table = (
         f"{'time':>6}  {columns}  {'engine':<22} {'emotion':<9} {'confidence':<{_BAR + 5}} {'mood':<9} why"
@@ -49,7 +39,7 @@ def _head(reading: Reading) -> str:
 
 def line_from_reading(reading: Reading) -> str:
     """Returns one line: time, a sign for each modality, engine, emotion, confidence, mood, reasons."""
-    signs = " ".join(_SIGNS[status.state] for status in reading.states.values())
+    signs = " ".join(SIGNS[status.state] for status in reading.states.values())
     bar = "█" * round(reading.confidence * _BAR)
     confidence = f"{bar:<{_BAR}} {reading.confidence:4.0%}" if reading.has_signal else " " * (_BAR + 5)
     reasons = [f"{name}: {status.why}" for name, status in reading.states.items() if status.why]
@@ -57,7 +47,7 @@ def line_from_reading(reading: Reading) -> str:
         says = {
             name: max(p, key=lambda label: p[label]) for name, p in reading.modality_probabilities.items()
         }
-        reasons.insert(0, f"{_CONTRADICTION} " + ", ".join(f"{name} {label}" for name, label in says.items()))
+        reasons.insert(0, f"{CONTRADICTION} " + ", ".join(f"{name} {label}" for name, label in says.items()))
     why = "; ".join(reasons)
     return (
         f"{reading.time_s:5.1f}s  {signs}  {reading.engine or '-':<22} {reading.label:<9} {confidence} "
