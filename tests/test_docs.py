@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import inspect
 import os
 import re
 import shutil
@@ -198,8 +199,36 @@ def test_commands_and_options_exist(name: str) -> None:
 
 def test_every_sample_is_described() -> None:
     text = (DOCS / "samples.md").read_text("utf-8")
-    for sample in sorted((PROJECT / "samples").glob("*.py")):
-        assert sample.name in text
+    elsewhere = {"checkpoints", "configs", "recording", "jetson", "ros2"}  # data, or with pages of their own
+    for sample in sorted((PROJECT / "samples").iterdir()):
+        if sample.suffix == ".py" or (sample.is_dir() and sample.name not in elsewhere | {"__pycache__"}):
+            assert sample.name in text
+
+
+def programs_of(page: Path) -> list[ast.Module]:
+    return [
+        ast.parse(program)
+        for program in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_programs_that_are_only_shown_use_what_exists(name: str) -> None:
+    import edgeemo
+
+    for node in (node for program in programs_of(PROJECT / name) for node in ast.walk(program)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgeemo"):
+            for imported in node.names:
+                assert hasattr(importlib.import_module(str(node.module)), imported.name), imported.name
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner, called = node.func.value, node.func.attr
+        if not isinstance(owner, ast.Name) or owner.id not in {"edgeemo", "session"}:
+            continue
+        target = getattr(edgeemo if owner.id == "edgeemo" else edgeemo.Session, called)
+        known = inspect.signature(target).parameters
+        for keyword in node.keywords:
+            assert keyword.arg in known, f"{called}({keyword.arg}=...)"
 
 
 def test_every_setting_is_described() -> None:
