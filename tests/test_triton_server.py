@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import venv
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,17 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from triton_host import ASKS, TritonPython, TritonServer, started
-from triton_repositories import IDS, Arrays, relative_error, requests_of, session_answers
+from triton_repositories import IDS, Arrays, items_of, relative_error, requests_of, session_answers
 
 from edgeemo.bundle import Bundle
 from edgeemo.export import RepositoryReport, ServingOptions, write_triton_repository
+from edgeemo.features.audio import LogMelSpec, log_mel
+from edgeemo.features.text import TextSpec, text_window
 from edgeemo.modality import subset_members
 from edgeemo.runtimes import OrtRunner
+from edgeemo.shipped import DEFAULT_BUNDLE
 
+PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("nvidia-pytriton==0.7.0", "numpy<2", f"onnxruntime=={onnxruntime.__version__}")
 # Root mean square, of what is expected: batches of other sizes are summed in another order, and where a
 # number is rounded on the way it may tip over.
@@ -240,3 +245,51 @@ def test_a_gpu_that_is_not_there_is_refused(triton: TritonPython, bundle: Bundle
     assert "opened" in triton.run(script, folder, "CPU", PYTHONPATH=str(folder / "1"))
     with pytest.raises(AssertionError, match="engine-text is to run on a GPU, and onnxruntime opened it"):
         triton.run(script, folder, "GPU", PYTHONPATH=str(folder / "1"))
+
+
+def test_a_device_without_engines(triton: TritonPython, tmp_path: Path) -> None:
+    """The sample: front-ends on the device, another ensemble from when the microphone fails."""
+    bundle = Bundle.open(DEFAULT_BUNDLE)
+    options = ServingOptions(backend="python", instance_group="cpu")
+    out = tmp_path / "models"
+    write_triton_repository(bundle, out, subsets=["text", "audio+text"], options=options)
+    sound = np.concatenate([speech_like(second, rate_hz=16000) for second in range(3)])
+    pcm = np.round(sound * 32767).astype("<i2")
+    with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(pcm.tobytes())
+    words = ["--words", "I am so happy today", "--lose-sound", "2"]
+    with started(triton, out, tmp_path) as server:
+        sample = PROJECT / "samples" / "triton_client.py"
+        place = f"127.0.0.1:{server.http}"
+        shown = triton.run(
+            sample, tmp_path / "speech.wav", *words, "--server", place, PYTHONPATH=str(PROJECT)
+        )
+    lines = [line.split() for line in shown.splitlines()]
+    assert [line[3] for line in lines] == ["emotion-audio-text"] * 4 + ["emotion-text"] * 2
+    text = bundle.manifest.modality("text")
+    ids, text_mask = text_window("I am so happy today", TextSpec.from_json(text.front_end))
+    spec = bundle.manifest.modality("audio")
+    frames = log_mel((pcm[: 2 * 16000] / 32768).astype(np.float32), LogMelSpec.from_json(spec.front_end))
+    items, mask = np.zeros((1, items_of(spec), 64), np.float32), np.zeros((1, 40), np.float32)
+    items[0, -len(frames) :], mask[0, -len(frames) // spec.stem.stride :] = frames, 1.0
+    request = {
+        "input.audio": items,
+        "mask.audio": mask,
+        "input.text": ids[None],
+        "mask.text": text_mask[None],
+    }
+    for subset, line in (("audio+text", lines[3]), ("text", lines[4])):
+        (answer,) = session_answers(bundle, subset, "int8", [request])
+        share, place, label = line[2].split(":")
+        best = int(answer["probabilities"].argmax())
+        assert (int(place), label) == (best, bundle.manifest.labels[best])
+        assert abs(float(share) - answer["probabilities"].max()) <= 1e-3
+
+
+def speech_like(seed: int, *, rate_hz: int) -> NDArray[np.float64]:
+    """A second of noise that comes and goes."""
+    noise = np.random.default_rng(seed).normal(scale=0.1, size=rate_hz)
+    return np.clip(noise * np.sin(np.linspace(0, 9, rate_hz)) ** 2, -1, 1)

@@ -31,8 +31,8 @@ def emotion_of(
 ) -> ServedModel:
     """Returns the ensemble from whole windows of front-end features to emotion.
 
-    Its parameters tell a device how to make what it sends: the front-end of each modality, and how many
-    items a window has.
+    Its parameters tell a device how to make what it sends: the front-end of each modality, how many items a
+    window has, left context included, and how many of them make one of its positions.
     """
     members = subset_members(subset)
     steps = [stems[modality] for modality in members]
@@ -44,7 +44,12 @@ def emotion_of(
         spec = bundle.manifest.modality(modality)
         about[f"front_end.{modality}"] = _json(spec.front_end)
         about[f"window.{modality}"] = _json(
-            {"items": window_items(spec), "positions": spec.window.length, "window_s": spec.window.window_s}
+            {
+                "items": window_items(spec),
+                "positions": spec.window.length,
+                "stride": spec.stem.stride,
+                "window_s": spec.window.window_s,
+            }
         )
     name = model_name(EMOTION, subset)
     return _ensemble(name, bundle, options, inputs=inputs, steps=[*steps, engine, probabilities], about=about)
