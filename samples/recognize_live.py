@@ -1,6 +1,6 @@
 """Recognise emotions live with whatever works here: microphone, camera, or both. Ctrl-C ends it.
 
-python samples/recognize_live.py
+python samples/recognize_live.py --list-devices
 python samples/recognize_live.py --mic "USB" --camera 1 --seconds 10
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 import edgeemo
+from edgeemo.sensors import list_devices
 
 
 def main() -> None:
@@ -18,8 +19,16 @@ def main() -> None:
     )
     parser.add_argument("--mic", help="part of the microphone's name; default: the system's")
     parser.add_argument("--camera", type=int, help="the camera's number; default: the first that works")
+    parser.add_argument("--list-devices", action="store_true", help="what there is to listen and look with")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     args = parser.parse_args()
+
+    if args.list_devices:
+        for group in list_devices():
+            print(f"{group.kind}: {group.why}")
+            for device in group.devices:
+                print(f"  {'*' if device.default else ' '} {device.key}  {device.name} ({device.detail})")
+        return
 
     sensors = [edgeemo.Microphone(args.mic), edgeemo.Camera(args.camera)]
     with edgeemo.Session(sensors=sensors) as session:
