@@ -275,7 +275,7 @@ def test_a_device_without_engines(triton: TritonPython, tmp_path: Path) -> None:
     frames = log_mel((pcm[: 2 * 16000] / 32768).astype(np.float32), LogMelSpec.from_json(spec.front_end))
     items, mask = np.zeros((1, items_of(spec), 64), np.float32), np.zeros((1, 40), np.float32)
     items[0, -len(frames) :], mask[0, -len(frames) // spec.stem.stride :] = frames, 1.0
-    request = {
+    request: Arrays = {
         "input.audio": items,
         "mask.audio": mask,
         "input.text": ids[None],
@@ -292,4 +292,5 @@ def test_a_device_without_engines(triton: TritonPython, tmp_path: Path) -> None:
 def speech_like(seed: int, *, rate_hz: int) -> NDArray[np.float64]:
     """A second of noise that comes and goes."""
     noise = np.random.default_rng(seed).normal(scale=0.1, size=rate_hz)
-    return np.clip(noise * np.sin(np.linspace(0, 9, rate_hz)) ** 2, -1, 1)
+    loudness = np.sin(np.linspace(0, 9, rate_hz)) ** 2
+    return np.asarray(np.clip(noise * loudness, -1, 1))
