@@ -28,7 +28,16 @@ Take = Callable[[str, bytes, bool], None]
 
 
 class BrokerGoneError(Exception):
-    """The connection cannot be made, or ended; the text says why, as half a sentence."""
+    """The connection cannot be made, or ended.
+
+    Args:
+        why: half a sentence.
+        lasting: somebody must do something about it; waiting will not help.
+    """
+
+    def __init__(self, why: str, *, lasting: bool = False) -> None:
+        super().__init__(why)
+        self.lasting = lasting
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,9 @@ class Client:
         try:
             self._paho.connect(self._address.host, self._address.port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as reason:  # ValueError: a name that IDNA cannot encode
-            raise BrokerGoneError(_why(reason)) from None
+            raise BrokerGoneError(
+                _why(reason, encrypted=self._address.encrypted), lasting=isinstance(reason, ssl.SSLError)
+            ) from None
         self._answer_by_s = time.monotonic() + ANSWER_S
 
     def turn(self, wake: socket.socket, timeout_s: float) -> None:
@@ -144,7 +155,7 @@ class Client:
         """
         sock: Any = self._paho.socket()
         if sock is None:
-            raise BrokerGoneError(self._why_closed())
+            raise BrokerGoneError(self._why_closed(), lasting=bool(self._refusal))
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._paho.want_write() else 0)
         waiting = getattr(sock, "pending", lambda: 0)()  # what TLS has decrypted already wakes nobody
         with selectors.DefaultSelector() as selector:
@@ -160,7 +171,7 @@ class Client:
         if mask & selectors.EVENT_WRITE and not broken:
             broken = bool(self._paho.loop_write())
         if broken or self._paho.loop_misc() or self._paho.socket() is None:
-            raise BrokerGoneError(self._why_closed())
+            raise BrokerGoneError(self._why_closed(), lasting=bool(self._refusal))
         if not self._answered and time.monotonic() > self._answer_by_s:
             raise BrokerGoneError(f"it took the connection and did not answer within {ANSWER_S:g} s")
 
@@ -213,20 +224,24 @@ class Client:
     def _why_closed(self) -> str:
         if self._refusal:
             return self._refusal
+        detail = f" ({self._error})" if self._error else ""
         if self._answered:
-            return f"the connection was lost{f' ({self._error})' if self._error else ''}"
-        hint = "" if self._address.encrypted else "; a port for TLS needs mqtts://"
-        return f"it closed the connection without an answer{f' ({self._error})' if self._error else hint}"
+            return f"the connection was lost{detail}"
+        hint = (
+            "it may ask for a certificate of ours" if self._address.encrypted else "a TLS port needs mqtts://"
+        )
+        return f"it closed the connection without an answer{detail}; {hint}"
 
 
-def _why(reason: Exception) -> str:
+def _why(reason: Exception, *, encrypted: bool) -> str:
     if isinstance(reason, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted: {reason.verify_message or reason}; give the certificate of the "
             "authority that signed it"
         )
-    if isinstance(reason, ssl.SSLError):
-        return f"no encrypted connection can be made: {reason.reason or reason}"
+    if isinstance(reason, ssl.SSLError) or (encrypted and isinstance(reason, ConnectionResetError)):
+        said = getattr(reason, "reason", None) or reason.strerror or str(reason)
+        return f"no encrypted connection can be made: {said}; a port without TLS needs mqtt://"
     if isinstance(reason, socket.gaierror):
         return f"its name is not known here: {reason.strerror}"
     if isinstance(reason, TimeoutError):

@@ -99,10 +99,10 @@ class Link:
                 try:
                     self._serve()
                 except BrokerGoneError as reason:
-                    self._say_gone(str(reason))
+                    self._say_gone(str(reason), lasting=reason.lasting)
                 except Exception as reason:  # whatever a broker sends must not end the thread
                     log.exception("the MQTT connection failed")
-                    self._say_gone(f"{type(reason).__name__}: {reason}")
+                    self._say_gone(f"{type(reason).__name__}: {reason}", lasting=True)
                 finally:
                     self.connected.clear()
                     self._client.close()
@@ -153,13 +153,17 @@ class Link:
         if client.is_idle:
             client.disconnect()
 
-    def _say_gone(self, why: str) -> None:
+    def _say_gone(self, why: str, *, lasting: bool) -> None:
+        """Says that the broker is gone: once, and once more where somebody must do something about it."""
         self.why = why
-        if self._stop.is_set() or why in self._told:
+        if self._stop.is_set():
             return
         if self.connected.is_set():
             self._away_since_s = time.monotonic()
             self._dropped_before = self._outbox.dropped_readings, self._outbox.dropped_events
+        if why in self._told or (self._told and not lasting):
+            log.info("no MQTT broker at %s: %s", self._address, why)
+            return
         self._told.add(why)
         self._tell(f"no MQTT broker at {self._address}: {why}; readings go on, and it is tried again")
 

@@ -227,7 +227,7 @@ class Publisher:
         state = state_from_reading(reading)
         news = {self.topics.state: (words_of_state(state), state)}
         for name, status in reading.states.items():
-            news[self.topics.modality(name)] = (status.state, modality_json(status))
+            news[self.topics.modality(name)] = ((status.state,), modality_json(status))
         now_s = time.monotonic()
         all_due = now_s >= self._state_due_s
         if all_due:

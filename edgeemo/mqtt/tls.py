@@ -31,7 +31,9 @@ class Tls:
         """
         if self.key and not self.certificate:
             raise InputError(f"the key {self.key} belongs to a certificate; give that one too")
-        for path in filter(None, (self.ca, self.certificate, self.key)):
+        for path in (self.ca, self.certificate, self.key):
+            if path is None:
+                continue
             try:
                 Path(path).open("rb").close()
             except OSError as reason:
@@ -41,6 +43,7 @@ class Tls:
         except (ssl.SSLError, OSError) as reason:
             raise InputError(f"{self.ca} holds no certificates in PEM form: {reason}") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _TidySocket
         if self.certificate:
             try:
                 # A key with a passphrase would ask at the terminal, for ever where there is none.
@@ -51,6 +54,17 @@ class Tls:
                     f"in PEM form without a passphrase: {reason}"
                 ) from None
         return context
+
+
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself where the handshake fails, because paho-mqtt would leave it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 def _no_passphrase() -> str:
