@@ -6,7 +6,6 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Iterable
-from contextlib import closing
 
 from edgeemo.errors import ServeError
 
@@ -94,9 +93,3 @@ def name_of_host_header(header: str) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.rpartition(":")[0] if text.count(":") == 1 else text
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Returns a port that is free at this moment."""
-    with closing(bind_socket(host, 0)) as bound:
-        return int(bound.getsockname()[1])

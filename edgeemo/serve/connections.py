@@ -73,6 +73,12 @@ class LiveSocket(WebSocketsSansIOProtocol):
         if scope is not None:
             scope[ABORT] = self.transport.abort
 
+    async def send(self, message: Any) -> None:
+        """Takes an answer at the door for the handshake's end, which it is."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
     def keepalive_timeout(self) -> None:
         """Cuts off a client that answers no ping: what waits for it would keep the connection open."""
         super().keepalive_timeout()

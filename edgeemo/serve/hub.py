@@ -63,10 +63,11 @@ class Hub:
         self._deliver: Deliver = lambda kind, text: None
         self._count_clients: Callable[[], int] = lambda: 0
         self._life = threading.RLock()  # whoever begins, withdraws or ends does so alone
+        self._switching = threading.Lock()  # what is said to be muted is what was muted last
         self._telling = threading.Lock()  # events leave in the order of their numbers
         self._run = 0
         self._begun_s: float | None = None
-        self._muted: set[str] = set()
+        self._muted: frozenset[str] = frozenset()
         self._history = History()
         self._events_seen = 0
         self._newest: tuple[Reading, str] | None = None
@@ -130,7 +131,7 @@ class Hub:
     @property
     def muted(self) -> frozenset[str]:
         """What is switched off."""
-        return frozenset(self._muted)
+        return self._muted
 
     @property
     def notice(self) -> dict[str, Any] | None:
@@ -190,12 +191,13 @@ class Hub:
             )
         if self.ended:
             raise SessionClosedError(self.ended)
-        if muted:
-            self.session.mute(modality)
-            self._muted.add(modality)
-        else:
-            self.session.unmute(modality)
-            self._muted.discard(modality)
+        with self._switching:
+            if muted:
+                self.session.mute(modality)
+                self._muted |= {modality}
+            else:
+                self.session.unmute(modality)
+                self._muted -= {modality}
         self.tell_status()
 
     def acknowledge(self, by: str) -> None:

@@ -30,6 +30,7 @@ class LoopedMedia(MediaFile):
                 f"{self.name} does not say how long it is, so it cannot be played again and again"
             )
         self.length_s = length_s
+        self._ended = False
 
     @property
     def duration_s(self) -> float | None:
@@ -44,14 +45,21 @@ class LoopedMedia(MediaFile):
 
     def _laps(self, modality: str) -> Generator[Chunk, None, None]:
         for lap in itertools.count():
+            if self._ended:
+                return
             empty = True
             for chunk in super().chunks_of(modality):
                 if chunk.time_s >= self.length_s:  # the next lap has begun by then
                     break
                 empty = False
                 yield replace(chunk, time_s=chunk.time_s + lap * self.length_s)
-            if empty:  # closed, or gone from the disk
+            if empty:  # nothing to be had from it any more
                 return
+
+    def close(self) -> None:
+        """Ends every iteration, as they have no end of their own."""
+        self._ended = True
+        super().close()
 
 
 class LapTimeline(Timeline):
