@@ -77,17 +77,22 @@ export class AffectView {
     const places = Object.entries(coordinates ?? {});
     this.landmarks.replaceChildren(
       ...places.flatMap(([label, [valence, arousal]]) => {
-        const name = drawn("text", { x: valence, y: -arousal - 0.06 }, label);
+        const name = drawn("text", { x: valence, y: -arousal - 0.06, class: sideOf(label, places) }, label);
         return [drawn("circle", { cx: valence, cy: -arousal, r: 0.022 }), name];
       }),
     );
   }
 }
 
+// Names of neighbours lean away from each other.
+function sideOf(label, places) {
+  const [, [x, y]] = places.find(([name]) => name === label);
+  const beside = places.find(([name, [u, v]]) => name !== label && Math.abs(u - x) < 0.3 && Math.abs(v - y) < 0.1);
+  return beside ? (beside[1][0] > x ? "leans-left" : "leans-right") : "";
+}
+
 function figuresOf({ valence, arousal }) {
-  const pleasant = valence >= 0 ? "pleasant" : "unpleasant";
-  const excited = arousal >= 0 ? "excited" : "calm";
-  return `valence ${signed(valence)} (${pleasant}), arousal ${signed(arousal)} (${excited})`;
+  return `valence ${signed(valence)}, arousal ${signed(arousal)}`;
 }
 
 function axisName(words, x, y, turn = 0) {

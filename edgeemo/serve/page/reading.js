@@ -25,6 +25,7 @@ export class ReadingView {
     setAttribute(this.card, "data-tint", emotion && tintOf(emotion, knowledge.labels));
     setAttribute(this.card, "data-empty", shown ? null : "");
     setHidden(this.sign, shown !== null);
+    setAttribute(this.sign.firstElementChild, "href", isOld ? "#sign-unknown" : "#sign-quiet");
     setText(this.word, emotion ?? (isOld ? emptyWord(knowledge) : "no signal"));
     const share = shown ? (shown.probabilities[emotion] ?? shown.confidence) : 0;
     setShare(this.fill, share);
@@ -41,8 +42,8 @@ export class ReadingView {
     setHidden(this.contradiction, value === null);
     setAttribute(this.contradiction, "data-clear", isClear ? "" : null);
     if (value === null) return;
-    const verdict = isClear ? "The senses contradict each other" : "The senses do not clearly contradict";
-    setText(this.contradiction, `${verdict} (${percent(value)})`);
+    const words = isClear ? "The senses contradict each other" : "Contradiction between the senses";
+    setText(this.contradiction, `${words}: ${percent(value)}`);
   }
 }
 

@@ -18,6 +18,7 @@ export class SensorsView {
   show(knowledge, now_ms) {
     this.make(knowledge.hello?.modalities ?? []);
     for (const card of this.cards.values()) card.show(knowledge, now_ms);
+    setAttribute(this.section, "data-cards", this.cards.size + (knowledge.hello?.preview ? 1 : 0));
   }
 
   make(modalities) {
@@ -42,7 +43,6 @@ class SensorCard {
     this.fill = element("span", { class: "fill" });
     this.track = element("span", { class: "track", role: "meter", "aria-label": `${device} level` }, this.fill);
     this.figure = element("span", { class: "figure" });
-    this.opinion = element("p", { class: "opinion" });
     this.rate = element("p", { class: "soft rate" });
     this.button = element("button", { type: "button" });
     this.problem = element("p", { class: "problem", role: "alert" });
@@ -55,7 +55,6 @@ class SensorCard {
       element("div", { class: "sensor-state" }, this.state, this.since),
       this.why,
       element("div", { class: "meter" }, this.track, this.figure),
-      this.opinion,
       this.rate,
       this.problem,
     );
@@ -71,9 +70,8 @@ class SensorCard {
     const since_s = status?.since_s ?? null;
     const held_s = since_s === null ? null : knowledge.sessionTime_s(now_ms) - since_s;
     setText(this.since, held_s === null ? "" : `for ${duration(held_s)}`);
-    setText(this.why, whyOf(state, status, knowledge));
+    setText(this.why, whyOf(state, status, knowledge, this.modality));
     this.showMeter(isDeaf ? null : knowledge.status, state);
-    setText(this.opinion, isDeaf ? "" : opinionOf(knowledge.reading, this.modality));
     setText(this.rate, isDeaf ? "" : rateOf(knowledge.status?.sensors?.[this.modality]));
     this.showButton(knowledge, now_ms);
   }
@@ -120,9 +118,9 @@ class SensorCard {
   }
 }
 
-function whyOf(state, status, knowledge) {
+function whyOf(state, status, knowledge, modality) {
   if (status?.why) return sentence(status.why);
-  if (state === "live") return "Usable, and in use.";
+  if (state === "live") return `Usable. ${opinionOf(knowledge.reading, modality)}`;
   if (state !== "unknown") return "";
   if (knowledge.needsNotice) return "Not opened before the notice is acknowledged.";
   return "Not known now.";

@@ -113,8 +113,10 @@ export class Knowledge {
   stateOf(modality) {
     const judged = this.reading?.states?.[modality] ?? null;
     const sensor = this.status?.sensors?.[modality] ?? null;
-    if (this.status?.muted?.includes(modality)) {
-      return judged?.state === "muted" ? judged : { state: "muted", why: "the device is being closed", since_s: null };
+    const isMuted = this.status?.muted?.includes(modality) ?? false;
+    if (isMuted !== (judged?.state === "muted")) {
+      if (isMuted) return { state: "muted", why: "the device is closed", since_s: null };
+      return { state: "muted", why: "its device is being closed or opened", since_s: judged.since_s };
     }
     if (judged === null && sensor && sensor.state !== "running") {
       return { state: sensor.state, why: sensor.why, since_s: null };

@@ -47,15 +47,14 @@ export class TimelineView {
     }
     this.modalities.forEach((modality, index) => {
       const serves = (point) => (point.subset?.split("+").includes(modality) ? modality : null);
-      const y = this.labels.length + index + 0.35;
+      const y = this.labels.length + 1 + index + 0.35;
       for (const run of history.runs(serves).filter(inView)) {
         rows.push(drawn("rect", { class: "served", ...place(run), y, height: 0.3 }));
       }
     });
     for (const { time_s } of history.swaps()) {
-      const x = (time_s - from_s).toFixed(2);
-      const rowCount = this.labels.length + this.modalities.length;
-      if (time_s > from_s) rows.push(drawn("path", { class: "swap", d: `M${x} 0V${rowCount}` }));
+      const [x, y] = [(time_s - from_s).toFixed(2), this.labels.length];
+      if (time_s > from_s) rows.push(drawn("path", { class: "swap", d: `M${x} ${y + 0.12}V${y + 0.88}` }));
     }
     this.marks.replaceChildren(...rows);
   }
@@ -64,11 +63,12 @@ export class TimelineView {
     this.made = hello;
     this.labels = [...hello.labels, NO_SIGNAL];
     this.modalities = hello.modalities;
-    const count = this.labels.length + this.modalities.length;
+    const count = this.labels.length + 1 + this.modalities.length; // one for the swaps
     const names = element(
       "ul",
       { class: "plain row-names", "aria-hidden": "true" },
       ...this.labels.map((label) => element("li", {}, label)),
+      element("li", { class: "soft" }, "engine swap"),
       ...this.modalities.map((name) => element("li", { class: "soft" }, modalityWords(name).device.toLowerCase())),
     );
     const lines = Array.from({ length: count + 1 }, (_, row) => `M0 ${row}H${KEPT_S}`).join("");
