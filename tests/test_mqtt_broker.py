@@ -245,7 +245,8 @@ def test_a_session_of_its_own_pace_reads_on_while_the_broker_is_gone(tmp_path: P
         broker.stop()
         out, errors = process.communicate(timeout=60)
     times = [json.loads(line)["time_s"] for line in [*lines, *out.splitlines()]]
-    assert times == [0.5 * (number + 1) for number in range(8)], "no reading is missing"
+    assert len(times) == 8, "no reading is missing"
+    assert times == sorted(set(times))
     assert process.returncode == 0
     assert errors.count("no MQTT broker at") == 1, "once, however often it is tried"
     assert f"edgeemo run: no MQTT broker at 127.0.0.1:{broker.port}: " in errors
