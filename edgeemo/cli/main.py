@@ -24,6 +24,7 @@ COMMANDS = {
     "serve": "a live page of readings, REST, a WebSocket and Prometheus",
     "batch": "score folders and buckets of recordings into one table",
     "records": "make one kind of record of another, or of a journal that was left behind",
+    "plot": "a record of readings as one picture",
     "devices": "microphones and cameras here, and what is missing",
     "doctor": "what works on this machine, and what to do about the rest",
     "export": "turn a trained checkpoint into a bundle of engines",
