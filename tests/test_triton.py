@@ -139,6 +139,13 @@ def test_it_replaces_its_own_and_nothing_else(bundle: Bundle, tmp_path: Path) ->
     report = write_triton_repository(bundle, out, subsets=["text"], options=CPU)
     assert {place.name for place in out.iterdir()} == {*report.models, "edgeemo.json"}
     assert [place.name for place in out.parent.iterdir()] == ["out"]
+    config = out / "engine-text" / "config.pbtxt"
+    as_written = config.read_bytes()
+    config.write_bytes(as_written + b"# tuned by hand\n")
+    with pytest.raises(ExportError, match=r"holds engine-text/config.pbtxt, which was changed since"):
+        write_triton_repository(bundle, out, options=CPU)
+    assert config.read_bytes() != as_written
+    config.write_bytes(as_written)
     (out / "somebodys").mkdir()
     (out / "somebodys" / "config.pbtxt").write_text("precious")
     before = contents(out)

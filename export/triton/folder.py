@@ -21,7 +21,8 @@ def check_target(out: Path) -> None:
     """Refuses to write over what this command did not write.
 
     Raises:
-        ExportError: ``out`` is a file, a folder of something else, or a repository that somebody added to.
+        ExportError: ``out`` is a file, a folder of something else, or a repository that somebody added to or
+            changed.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise ExportError(f"{out} is no plain folder; name a new folder, or one that holds a repository")
@@ -33,17 +34,21 @@ def check_target(out: Path) -> None:
             f"{out} is not empty and holds no repository that edgeemo wrote (no {MARK}); nothing was "
             "changed. Name a new folder"
         )
-    strange = sorted(
-        place.relative_to(out).as_posix()
-        for place in out.rglob("*")
-        if not place.is_dir() and "__pycache__" not in place.parts
-    )
-    added = [name for name in strange if name not in listed and name != MARK]
-    if added:
-        raise ExportError(
-            f"{out} holds {added[0]}, which edgeemo did not write, and the folder would be replaced; nothing "
-            "was changed. Move it, or name a new folder"
-        )
+    for place in sorted(out.rglob("*")):
+        name = place.relative_to(out).as_posix()
+        if place.is_dir() or "__pycache__" in place.parts or name == MARK:
+            continue
+        if name not in listed:
+            raise ExportError(
+                f"{out} holds {name}, which edgeemo did not write, and the folder would be replaced; nothing "
+                "was changed. Move it, or name a new folder"
+            )
+        if _sha256(place.read_bytes()) != listed[name]:
+            raise ExportError(
+                f"{out} holds {name}, which was changed since edgeemo wrote it, and the folder would be "
+                "replaced; nothing was changed. Keep the change elsewhere and delete the folder, or name a "
+                "new one"
+            )
 
 
 def write_folder(out: Path, files: Mapping[str, bytes], about: Mapping[str, object]) -> None:
@@ -58,7 +63,7 @@ def write_folder(out: Path, files: Mapping[str, bytes], about: Mapping[str, obje
         ExportError: the folder cannot be written.
     """
     check_target(out)
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    hashes = {name: _sha256(data) for name, data in files.items()}
     mark = {"kind": KIND, "format_version": 1, **about, "files": hashes}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,10 +99,14 @@ def _take_place(fresh: Path, out: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _listed_files(out: Path) -> set[str] | None:
-    """Returns the files that the mark lists, or None where there is no mark of ours."""
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _listed_files(out: Path) -> dict[str, str] | None:
+    """Returns the files that the mark lists and their hashes, or None where there is no mark of ours."""
     try:
         mark = json.loads((out / MARK).read_text(encoding="utf8"))
-        return set(mark["files"]) if mark["kind"] == KIND else None
+        return dict(mark["files"]) if mark["kind"] == KIND else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
