@@ -173,6 +173,14 @@ def test_without_a_time_the_last_sample_is_from_now(bundle: Bundle) -> None:
     assert reading.age_s == pytest.approx(0.2)  # the last but one completes the block
 
 
+def test_blocks_end_where_hops_do_whenever_the_sensor_began(session: Session) -> None:
+    samples = np.random.default_rng(0).normal(size=(184, 3))
+    session.push_series("motion", samples, rate_hz=50, time_s=0.39)  # in the fourth slot of a block of four
+    reading = session.read(at_s=4.05)
+    assert reading.subset == "motion"
+    assert reading.age_s == pytest.approx(4.05 - 3.99)
+
+
 def test_a_long_piece_is_waited_for(session: Session) -> None:
     session.push_series("motion", np.random.default_rng(0).normal(size=(81, 3)), rate_hz=10, time_s=0.0)
     assert session.read(at_s=9.0).subset == "motion"  # 1 s is past its deadline, but its pieces take 8 s
