@@ -45,8 +45,11 @@ def save_timeline(track: Track, out: str | Path, *, dark: bool = False) -> Path:
     draft = out.with_name(f".{out.name}.part")
     kind = out.suffix.lower().removeprefix(".")
     when = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else None
+    from matplotlib import rc_context
+
     try:
-        figure.savefig(draft, format=kind, dpi=130, metadata=when)  # the same record gives the same picture
+        with rc_context({"svg.hashsalt": "edgeemo"}):  # the same record gives the same bytes
+            figure.savefig(draft, format=kind, dpi=130, metadata=when)
         draft.replace(out)
     except OSError as reason:
         raise RecordError(f"{out} cannot be written: {reason.strerror or reason}") from None
@@ -117,7 +120,6 @@ def _style(paper: Paper) -> dict[str, Any]:
         "ytick.color": paper.faint,
         "ytick.labelcolor": paper.ink,
         "grid.color": paper.grid,
-        "svg.hashsalt": "edgeemo",
     }
 
 

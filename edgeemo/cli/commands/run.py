@@ -142,7 +142,7 @@ def _updated_copy(bundle: Bundle) -> str:
         place = copy_place(bundle)
     except ExportError:  # there is no home folder
         return ""
-    if not (place / "manifest.json").is_file():
+    if place.resolve() == bundle.path.resolve() or not (place / "manifest.json").is_file():
         return ""
     return f"an updated copy of this bundle is in your data folder; to use it: --bundle {place}"
 
