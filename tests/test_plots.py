@@ -53,7 +53,7 @@ def test_a_record_becomes_arrays(tmp_path: Path) -> None:
     lost = line(1.0, None, states={"video": "lost"})
     track = track_from_record(record(tmp_path / "a.jsonl", header(), line(0.5, 0.75), lost))
     assert track.labels == LABELS
-    np.testing.assert_allclose(track.probabilities, [[0.75, 0.25], [0, 0]])
+    np.testing.assert_allclose(track.probabilities, [[0.75, 0.25], [0.0, 0.0]])
     assert track.emotion.tolist() == [0, NOTHING]
     assert track.engine.tolist() == [0, NOTHING]
     assert [STATES[number] for number in track.states[1]] == [State.QUIET, State.LOST]
