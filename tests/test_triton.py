@@ -82,6 +82,24 @@ def test_nobodys_answer_depends_on_who_shares_the_run(bundle: Bundle, tmp_path: 
         assert np.abs(engine.run(feed)["logits"][:1] - alone["logits"]).max() > 1e-4
 
 
+@pytest.mark.parametrize("variant", ["fp32", "fp16", "int8"])
+def test_blocks_of_many_devices_get_the_features_of_a_session(
+    bundle: Bundle, tmp_path: Path, variant: str
+) -> None:
+    options = ServingOptions(instance_group="cpu", variant=variant)
+    report = write_triton_repository(bundle, tmp_path / "out", options=options)
+    assert {name for name in report.models if "block" in name} == {"stem_block-audio", "stem_block-video"}
+    for modality in ("audio", "video"):
+        stem = bundle.manifest.modality(modality).stem
+        shape = (4, stem.left_context + stem.block, *stem.item_shape)
+        blocks = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+        name = f"input.{modality}"
+        with OrtRunner(bundle.read_stem(modality, variant)) as runner:
+            alone = [runner.run({name: block[None]})[f"features.{modality}"] for block in blocks]
+        found = run_graph(tmp_path / "out", f"stem_block-{modality}", {name: blocks})
+        assert relative_error(found[f"features.{modality}"], np.concatenate(alone)) <= TOLERANCE[variant]
+
+
 def test_probabilities_follow_temperature_and_prior() -> None:
     spec = SubsetSpec(1.7, (0.7, 0.2, 0.1))
     logits = np.random.default_rng(0).normal(scale=5, size=(20, 3)).astype(np.float32)
@@ -220,7 +238,7 @@ def test_from_the_command_line(tiny_export: Path, tmp_path: Path, capsys: pytest
     assert main(["export", str(tiny_export), "--out", str(tmp_path / "a"), *words]) == 0
     shown = capsys.readouterr().out
     assert "audio+text  emotion-audio-text" in shown
-    assert "as int8 for Triton's onnxruntime backend, 10 models" in shown
+    assert "as int8 for Triton's onnxruntime backend, 11 models" in shown
     words += ["--triton-backend", "python", "--max-batch", "8", "--max-queue-delay-us", "500", "--json"]
     assert main(["export", str(TINY), "--out", str(tmp_path / "b"), *words, "--instances", "2"]) == 0
     document = json.loads(capsys.readouterr().out)

@@ -61,7 +61,7 @@ def window_stem(model: onnx.ModelProto, spec: ModalitySpec) -> onnx.ModelProto:
         model: the stem of the bundle.
         spec: its modality.
     """
-    core = alone(model) if sees_its_batch(model) else model
+    core = rows_alone(model)
     if spec.stem.scope == "window":
         return core
     name, stem, count = spec.name, spec.stem, _blocks(spec)
@@ -107,12 +107,14 @@ def window_stem(model: onnx.ModelProto, spec: ModalitySpec) -> onnx.ModelProto:
     return _model(graph, model)
 
 
-def alone(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the same network with each row of a batch run by itself (a Scan over the batch).
+def rows_alone(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a network whose answer to a row never depends on the other rows of the run.
 
-    For a network that scales its activations over all rows of a run: so a device's answer never depends on
-    what others sent at the same moment.
+    One that scales its activations over all rows gets each row run by itself (a Scan over the batch): what
+    others sent at the same moment changes nothing. Any other stays as it is.
     """
+    if not sees_its_batch(model):
+        return model
     graph = model.graph
     inputs, outputs = [item.name for item in graph.input], [item.name for item in graph.output]
     body = renamed(model, {name: f"one.{name}" for name in (*inputs, *outputs)}).graph

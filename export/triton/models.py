@@ -12,14 +12,13 @@ import onnx
 from edgeemo.bundle import Bundle
 from edgeemo.export.triton.config import LABELS_FILE, TensorConfig, graph_config, inputs_of, outputs_of
 from edgeemo.export.triton.graphs import (
-    alone,
     bytes_of,
     probabilities_model,
     read_model,
-    sees_its_batch,
+    rows_alone,
     window_stem,
 )
-from edgeemo.export.triton.names import ENGINE, PROBABILITIES, STEM, model_name
+from edgeemo.export.triton.names import ENGINE, PROBABILITIES, STEM, STEM_BLOCK, model_name
 from edgeemo.export.triton.options import ServingOptions
 
 CONFIG = "config.pbtxt"
@@ -52,12 +51,21 @@ def stem_of(bundle: Bundle, modality: str, options: ServingOptions) -> ServedMod
     return _served(model_name(STEM, modality), graph, options, about)
 
 
+def stem_block_of(bundle: Bundle, modality: str, options: ServingOptions) -> ServedModel | None:
+    """Returns the model that runs the stem on one block, as a session does; None where it takes windows."""
+    if bundle.manifest.modality(modality).stem.scope == "window":
+        return None
+    variant = options.chosen_variant
+    graph = rows_alone(read_model(bundle.read_stem(modality, variant)))
+    source = bundle.manifest.stems[modality][variant]
+    about = provenance_of(bundle, variant) | {"modality": modality, "source_file": source}
+    return _served(model_name(STEM_BLOCK, modality), graph, options, about)
+
+
 def engine_of(bundle: Bundle, subset: str, options: ServingOptions) -> ServedModel:
     """Returns the model that runs the engine of a subset."""
     variant = options.chosen_variant
-    graph = read_model(bundle.read_engine(subset, variant))
-    if sees_its_batch(graph):
-        graph = alone(graph)
+    graph = rows_alone(read_model(bundle.read_engine(subset, variant)))
     source = bundle.manifest.engines[subset][variant]
     about = provenance_of(bundle, variant) | {"subset": subset, "source_file": source}
     return _served(model_name(ENGINE, subset), graph, options, about)

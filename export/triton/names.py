@@ -10,6 +10,8 @@ from edgeemo.modality import subset_members
 
 STEM = "stem"
 """A whole window of front-end features -> features."""
+STEM_BLOCK = "stem_block"
+"""One block of a stream -> its features, for a device that keeps the window itself."""
 ENGINE = "engine"
 """Features -> logits and evidence."""
 PROBABILITIES = "probabilities"

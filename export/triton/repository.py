@@ -10,7 +10,7 @@ from edgeemo.bundle import Bundle
 from edgeemo.errors import InputError
 from edgeemo.export.triton.ensemble import emotion_of, from_features_of
 from edgeemo.export.triton.folder import check_target, write_folder
-from edgeemo.export.triton.models import ServedModel, engine_of, probabilities_of, stem_of
+from edgeemo.export.triton.models import engine_of, probabilities_of, stem_block_of, stem_of
 from edgeemo.export.triton.options import ServingOptions
 from edgeemo.modality import parse_subset, subset_members
 
@@ -58,8 +58,8 @@ def write_triton_repository(
 ) -> RepositoryReport:
     """Writes a bundle as a model repository; the same bundle and options give the same bytes.
 
-    For each subset there is an engine, its softmax and two ensembles, and a stem for each modality. The
-    folder changes in one step at the end.
+    For each subset there is an engine, its softmax and two ensembles; for each modality a stem, once for
+    whole windows and, where it is a stream, once for blocks. The folder changes in one step at the end.
 
     Args:
         bundle: what is to be served.
@@ -84,7 +84,8 @@ def write_triton_repository(
         for modality in manifest.order
         if any(modality in subset_members(key) for key in keys)
     }
-    models: list[ServedModel] = list(stems.values())
+    blocks = [stem_block_of(bundle, modality, options) for modality in stems]
+    models = [*stems.values(), *(block for block in blocks if block is not None)]
     ensembles: dict[str, str] = {}
     from_features: dict[str, str] = {}
     for key in keys:
