@@ -52,7 +52,7 @@ def main() -> None:
         time.sleep(max(0.0, tick * tick_s - (time.monotonic() - begun_s)))
     captured.put(None)
     worker.join()
-    print(f"{tick} ticks, the slowest took {slowest_s * 1e3:.2f} ms of {tick_s * 1e3:.1f} ms")
+    print(f"{tick} ticks, the slowest took {slowest_s * 1e3:.2f} of {tick_s * 1e3:.1f} ms; last: {shown[0]}")
 
 
 if __name__ == "__main__":

@@ -62,16 +62,14 @@ def test_what_there_is_to_listen_and_look_with() -> None:
 
 def test_a_game_is_never_held_up() -> None:
     output = run_sample("push_from_app.py", str(RECORDING), "--seconds", "3")
-    assert re.search(r"^ +\d\.\d s  happy$", output, re.MULTILINE)
-    (ticks,) = re.findall(r"^(\d+) ticks, the slowest took [\d.]+ ms of 16\.7 ms$", output, re.MULTILINE)
-    assert ticks == "180"
+    assert re.search(r"^180 ticks, the slowest took [\d.]+ of 16\.7 ms; last: happy$", output, re.MULTILINE)
 
 
 def test_asyncio() -> None:
     output = run_sample("recognize_async.py", str(RECORDING), "--seconds", "2")
-    assert re.search(r"^ +2\.\d s  happy +from audio\+video\+text$", output, re.MULTILINE)
+    assert re.search(r"^ +2\.\d s  happy +from .*video", output, re.MULTILINE)
     (beats,) = re.findall(r"^(\d+) beats of the other task meanwhile; \d+ readings left out$", output, re.M)
-    assert int(beats) > 20  # of about 200: it ran beside the readings
+    assert int(beats) > 5  # of about 200 on a quiet machine: it ran beside the readings
 
 
 def test_a_rehearsed_failure() -> None:
