@@ -1,0 +1,1 @@
+"""What edgeemo recognises, for robots that speak ROS 2."""
