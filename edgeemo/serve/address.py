@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import sys
 from collections.abc import Iterable
 
 from edgeemo.errors import ServeError
@@ -12,6 +13,10 @@ from edgeemo.errors import ServeError
 _SEND_BUFFER = 64 * 1024
 """Bytes that the kernel keeps for a client that does not read. Its own choice grows to megabytes, which hides
 for many minutes that nobody reads, and 256 such clients would take a gigabyte of it."""
+_UNSENT_BYTES = 16 * 1024
+"""Bytes that the kernel takes on before those before them are on their way: what waits longer is ours to
+replace by something newer."""
+_TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; Python has the name from 3.12 on
 _BACKLOG = 256
 
 
@@ -48,6 +53,8 @@ def bind_socket(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        if sys.platform == "linux":
+            bound.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         bound.bind(address)
         bound.listen(_BACKLOG)
     except OSError as error:

@@ -23,7 +23,7 @@ from edgeemo.errors import EdgeEmoError, InputError, SubsetError
 from edgeemo.modality import VIDEO
 from edgeemo.sensors import list_devices
 from edgeemo.serve.clients import Client, Clients
-from edgeemo.serve.connections import ABORT
+from edgeemo.serve.connections import CONNECTION, LiveSocket
 from edgeemo.serve.documents import answer_of, error_answers, openapi_document
 from edgeemo.serve.guard import Guard, client_of
 from edgeemo.serve.hub import Hub
@@ -272,7 +272,8 @@ class Application:
         async def send(text: str) -> None:
             await socket.send({"type": "websocket.send", "text": text})
 
-        client = Client(send, socket.scope.get(ABORT, lambda: None))
+        connection: LiveSocket = socket.scope[CONNECTION]
+        client = Client(send, connection.cut_off)
         if not self.clients.join(client):
             await refuse(
                 socket.scope, socket.send, 503,
@@ -291,7 +292,7 @@ class Application:
             if not sending.done() and listening.result()["type"] == "websocket.receive":
                 await socket.close(_ONLY_TELLS, "this socket only tells; PUT /v1/... changes something")
         finally:
-            self.clients.leave(client)
+            self.clients.leave(client, silent=connection.was_silent)
             for task in (sending, listening):
                 if task is not None:
                     task.cancel()

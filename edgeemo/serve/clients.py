@@ -1,4 +1,4 @@
-"""Live sockets: one slot for each kind of message, a deadline for each that is sent, a limit on all."""
+"""Live sockets: little room for each kind of message, a deadline for each that is sent, a limit on all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
-_SINGLE = ("hello", "reading", "status", "end")
-_ROOM_FOR_EVENTS = 64
+_ROOM = {"hello": 1, "event": 64, "reading": 4, "status": 1, "end": 1}
+"""Messages of each kind that wait for a client, in the order in which kinds are sent. A busy moment of this
+machine is shorter than four readings; a client that is longer behind wants the newest."""
 _SWEEP_S = 0.5
 
 Send = Callable[[str], Awaitable[None]]
@@ -21,8 +22,8 @@ Send = Callable[[str], Awaitable[None]]
 class Client:
     """What waits for one client.
 
-    A newer reading takes the place of one that was not sent yet, so that a client that reads slowly gets
-    what is true now, and one that never reads holds four texts that all clients share.
+    Newer readings take the place of those that were not sent yet, so that a client that reads slowly gets
+    what is true now, and one that never reads holds a few texts that all clients share.
 
     Args:
         send: sends one text; waits where the client takes none.
@@ -31,20 +32,16 @@ class Client:
 
     def __init__(self, send: Send, abort: Callable[[], None]) -> None:
         self._send, self.abort = send, abort
-        self._slots: dict[str, str] = {}
-        self._events: deque[str] = deque(maxlen=_ROOM_FOR_EVENTS)
+        self._slots: dict[str, deque[str]] = {kind: deque(maxlen=room) for kind, room in _ROOM.items()}
         self._wake = asyncio.Event()
         self._sending_since_s: float | None = None
         self.replaced = 0
 
     def put(self, kind: str, text: str) -> None:
         """Leaves a message for it; call it in the event loop."""
-        if kind == "event":
-            self.replaced += len(self._events) == self._events.maxlen
-            self._events.append(text)
-        else:
-            self.replaced += kind in self._slots
-            self._slots[kind] = text
+        slot = self._slots[kind]
+        self.replaced += len(slot) == slot.maxlen
+        slot.append(text)
         self._wake.set()
 
     async def send_all(self) -> None:
@@ -58,12 +55,9 @@ class Client:
                 self._sending_since_s = None
 
     def _waiting(self) -> Iterator[str]:
-        for kind in _SINGLE:
-            if kind == "reading":
-                while self._events:
-                    yield self._events.popleft()
-            if kind in self._slots:
-                yield self._slots.pop(kind)
+        for slot in self._slots.values():
+            while slot:
+                yield slot.popleft()
 
     def is_overdue(self, deadline_s: float) -> bool:
         """Whether it has not accepted a message for so long."""
@@ -106,9 +100,10 @@ class Clients:
         self._clients.add(client)
         return True
 
-    def leave(self, client: Client) -> None:
-        """Forgets a client."""
+    def leave(self, client: Client, *, silent: bool = False) -> None:
+        """Forgets a client; a silent one was cut off as it answered no ping."""
         if client in self._clients:
+            self.cut_off += silent
             self._clients.remove(client)
             self._replaced_before += client.replaced
 

@@ -11,8 +11,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 log = logging.getLogger(__name__)
 
-ABORT = "edgeemo.abort"
-"""Key of a WebSocket's scope: a function that ends the connection at once."""
+CONNECTION = "edgeemo.connection"
+"""Key of a WebSocket's scope: its `LiveSocket`."""
 _FIRST_REQUEST_S = 10.0
 _WAITING_BYTES = 32 * 1024
 """Bytes that may wait in this process for a client that does not read; beyond it sending waits."""
@@ -59,7 +59,13 @@ def limited_http(most: int) -> type[asyncio.Protocol]:
 
 
 class LiveSocket(WebSocketsSansIOProtocol):
-    """A WebSocket that can be cut off, and for which little waits in this process."""
+    """A WebSocket that can be cut off, and for which little waits in this process.
+
+    Attributes:
+        was_silent: whether it was cut off as it answered no ping.
+    """
+
+    was_silent = False
 
     def connection_made(self, transport: Any) -> None:
         """Limits what waits for a client."""
@@ -71,7 +77,11 @@ class LiveSocket(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         scope: Any = getattr(self, "scope", None)
         if scope is not None:
-            scope[ABORT] = self.transport.abort
+            scope[CONNECTION] = self
+
+    def cut_off(self) -> None:
+        """Ends the connection at once, whatever waits to be sent."""
+        self.transport.abort()
 
     async def send(self, message: Any) -> None:
         """Takes an answer at the door for the handshake's end, which it is."""
@@ -81,5 +91,6 @@ class LiveSocket(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         """Cuts off a client that answers no ping: what waits for it would keep the connection open."""
+        self.was_silent = True
         super().keepalive_timeout()
-        self.transport.abort()
+        self.cut_off()

@@ -1,0 +1,1 @@
+"""A served session under load: hundreds of live sockets, some of them slow and some that never read."""
