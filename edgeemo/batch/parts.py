@@ -47,6 +47,7 @@ class Parts:
         self.folder = table.with_name(table.name + FOLDER)
         self._lock = FolderLock(self.folder)
         self._scored: dict[str, Scored] = {}
+        self._begun = False
         self.ignores_table = False
 
     def __enter__(self) -> Self:
@@ -66,8 +67,8 @@ class Parts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock.held and not (self.folder / _RUN).exists():
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._begun and not self._scored:
+            self.remove()  # nothing to go on from
         self._lock.release()
 
     def begin(self, identity: Mapping[str, Any], *, overwrite: bool) -> dict[str, Scored]:
@@ -81,6 +82,8 @@ class Parts:
             RecordError: what is there was scored with another plan, or the folder cannot be written.
         """
         before = None if overwrite else self._run()
+        if before is not None and not any(self.folder.glob("*.parquet")):
+            before = None  # a run that ended before anything was scored binds nobody
         if before is not None and (differs := difference(before["identity"], identity)):
             raise RecordError(
                 f"{self.folder} holds readings that were made another way ({differs}); go on as before, give "
@@ -98,6 +101,7 @@ class Parts:
             raise refusal(self.folder, reason) from None
         self.ignores_table = overwrite if before is None else bool(before["ignores_table"])
         self._scored = {} if before is None else self._read()
+        self._begun = True
         return dict(self._scored)
 
     def place(self, path: str) -> Path:
@@ -125,6 +129,7 @@ class Parts:
         with suppress(OSError):
             (self.folder / _RUN).unlink(missing_ok=True)  # first: without it no part counts
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._begun = False
 
     def _run(self) -> dict[str, Any] | None:
         try:

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ MOST_TRIES = 3
 _WAVE = 4096  # recordings that Ray is told of at once: what it keeps in memory about them stays bounded
 _STORE_BYTES = 256_000_000  # parts on their way from the workers
 _BLOCK_BYTES = 8_000_000
+_KNOCK_S = 10.0
 _LONGEST_SOCKET = 44  # characters of a folder that leave room for the names of Ray's sockets in it
 
 
@@ -179,12 +181,12 @@ def _connected(address: str | None, plan: Plan, workers: int | None, recordings:
                 address="local",
                 num_cpus=workers * threads,
                 object_store_memory=_STORE_BYTES,
-                _node_ip_address="127.0.0.1",  # nobody else's business
                 **_QUIET,
                 **place,
             )
         else:
             try:
+                _knock(address)
                 ray.init(address=address, **_QUIET)
             except Exception as reason:  # Ray raises what its transport does: there is no common error
                 said = (str(reason).strip() or type(reason).__name__).splitlines()[0].rstrip(". ")
@@ -203,6 +205,13 @@ def _connected(address: str | None, plan: Plan, workers: int | None, recordings:
         ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError at once where nobody listens: Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 _QUIET: dict[str, Any] = {

@@ -146,12 +146,7 @@ def score_archive(
         scored = parts.begin(identity, overwrite=overwrite)
         old: dict[str, str | None] = {}
         if table.exists() and not parts.ignores_table:
-            try:
-                old = read_table_of_contents(table, identity)
-            except RecordError:
-                if not scored:
-                    parts.remove()
-                raise
+            old = read_table_of_contents(table, identity)
         have = old | {path: one.version for path, one in scored.items()}
         missing = [one for one in recordings if one.version is None or have.get(one.path) != one.version]
         again = {one.path for one in missing}

@@ -11,7 +11,7 @@ from edgeemo.batch.plan import Plan
 from edgeemo.batch.recordings import Recording
 from edgeemo.batch.table import PartWriter, Scored, failed
 from edgeemo.bundle import Bundle
-from edgeemo.errors import EdgeEmoError, InputError
+from edgeemo.errors import BackendError, EdgeEmoError, InputError
 from edgeemo.sensors import MediaFile
 from edgeemo.session import Session
 
@@ -70,20 +70,22 @@ class Scorer:
             pass
         yield path
 
+    def _session(self, media: MediaFile) -> Session:
+        plan = self._plan
+        try:
+            return Session(self._bundle, media=media, engines=plan.engines, settings=dict(plan.settings))
+        except InputError as error:  # of the options: the recording is open already
+            raise BackendError(str(error)) from None
+
     def _score(self, recording: Recording, path: Path) -> Scored:
         rows = PartWriter(self._header, path=recording.path, version=recording.version)
-        with (
-            MediaFile(path) as media,
-            Session(
-                self._bundle, media=media, engines=self._plan.engines, settings=dict(self._plan.settings)
-            ) as session,
-        ):
+        with MediaFile(path) as media, self._session(media) as session:
             end_s = 0.0
             for reading in session:
                 rows.add(reading.to_json())
                 end_s = reading.time_s
             faults = list(media.faults)
-            duration_s = end_s if faults or not media.duration_s else media.duration_s
+            duration_s = media.duration_s or end_s
             if not rows.readings:
                 faults.append(
                     f"{media.name} has {duration_s:.2f} s, too little for a reading every {session.hop_s} s"
