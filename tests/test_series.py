@@ -12,6 +12,7 @@ import pytest
 from series_bundle import HEART, LABELS, MODALITIES, MOTION, with_front_end, write_bundle
 
 from edgeemo.bundle import Bundle
+from edgeemo.cli.main import main
 from edgeemo.clock import VirtualClock
 from edgeemo.errors import BundleError, InputError, SensorError, SubsetError
 from edgeemo.features.series import series_items
@@ -355,3 +356,31 @@ def test_records_hold_it(bundle: Bundle, tmp_path: Path) -> None:
             assert kept["states"]["heart_rate"]["state"] == "live"
     convert_record(tmp_path / "record.jsonl", tmp_path / "record.xml")
     assert 'expressed-through="heart_rate"' in (tmp_path / "record.xml").read_text()
+
+
+def test_the_command_line_knows_it(bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = table(tmp_path / "heart.csv", [(n / 10, 60.0 + n) for n in range(100)])
+    record = tmp_path / "record.jsonl"
+    command = ["run", "--bundle", str(bundle.path), "--mic", "none", "--camera", "none", "--seconds", "4"]
+    assert main([*command, "--sensor", f"csv:heart_rate={path}", "--record", str(record)]) == 0
+    head, *lines = capfd.readouterr().out.splitlines()[1:]
+    assert head.split()[1:3] == ["H", "M"]
+    assert "heart_rate.fp32" in lines[-1]
+    assert "motion: no sensor was given for it" in lines[-1]
+    assert main(["inspect", str(bundle.path)]) == 0
+    assert "heart_rate: front-end series, items 1 float32" in capfd.readouterr().out
+    assert main([*command[:3], "--sensor", f"csv:heart_rate={path}"]) == 1
+    assert "a sensor gives 'audio'; this model takes: heart_rate, motion" in capfd.readouterr().err
+
+
+def test_labels_without_a_valence_are_drawn(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    record = tmp_path / "record.jsonl"
+    with Session(bundle) as session:
+        header = header_from_manifest(session.manifest, hop_s=session.hop_s)
+        with open_recorder(record, header) as recorder:
+            for second in range(1, 7):
+                session.push_series("heart_rate", 70.0 + second, time_s=float(second))
+                recorder.write(session.read(at_s=second + 0.5))
+    assert main(["plot", str(record), "--out", str(tmp_path / "record.png")]) == 0
+    assert (tmp_path / "record.png").stat().st_size > 10_000

@@ -237,7 +237,10 @@ def _draw_plane(axes: Axes, track: Track, paper: Paper) -> None:
     shade = np.linspace(0.15, 0.9, len(track))[known]
     axes.axhline(0, color=paper.grid, lw=0.8, zorder=0)
     axes.axvline(0, color=paper.grid, lw=0.8, zorder=0)
-    axes.scatter(track.valence[known], track.arousal[known], s=9, color=paper.ink, alpha=shade, linewidths=0)
+    if known.any():  # labels of one's own have no valence
+        axes.scatter(
+            track.valence[known], track.arousal[known], s=9, color=paper.ink, alpha=shade, linewidths=0
+        )
     axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), xticks=(-1, 0, 1), yticks=(), aspect="equal")
     axes.set_xlabel("valence", labelpad=1)
     axes.set_ylabel("arousal", labelpad=1)
