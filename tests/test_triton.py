@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from triton_repositories import Arrays, relative_error, requests_of, session_answers
+from triton_repositories import (
+    Arrays,
+    items_of,
+    relative_error,
+    requests_of,
+    session_answers,
+    session_features,
+)
 
 from edgeemo.bundle import Bundle, SubsetSpec, probabilities_from_logits
 from edgeemo.cli.main import main
 from edgeemo.errors import ExportError, InputError, SubsetError
 from edgeemo.export import ServingOptions, write_triton_repository
-from edgeemo.export.triton.graphs import bytes_of, probabilities_model, read_model, sees_its_batch
+from edgeemo.export.triton.graphs import (
+    bytes_of,
+    probabilities_model,
+    read_model,
+    sees_its_batch,
+    window_stem,
+)
 from edgeemo.export.triton.names import model_name
 from edgeemo.export.triton.pbtxt import Message, Word, pbtxt_from_message
 from edgeemo.modality import subset_members
@@ -98,6 +112,21 @@ def test_blocks_of_many_devices_get_the_features_of_a_session(
             alone = [runner.run({name: block[None]})[f"features.{modality}"] for block in blocks]
         found = run_graph(tmp_path / "out", f"stem_block-{modality}", {name: blocks})
         assert relative_error(found[f"features.{modality}"], np.concatenate(alone)) <= TOLERANCE[variant]
+
+
+def test_a_window_that_is_no_whole_number_of_blocks(bundle: Bundle) -> None:
+    """The oldest features of the oldest block are more than the window holds."""
+    whole = bundle.manifest.modality("audio")
+    spec = replace(whole, window=replace(whole.window, length=3))
+    assert spec.window.length % spec.stem.features_per_block
+    items = np.random.default_rng(1).normal(size=(1, items_of(spec), *spec.stem.item_shape))
+    feed = {"input.audio": items.astype(np.float32), "mask.audio": np.array([[0, 1, 1]], np.float32)}
+    graph = bundle.read_stem("audio", "fp32")
+    with OrtRunner(bytes_of(window_stem(read_model(graph), spec))) as server, OrtRunner(graph) as stem:
+        found = server.run(feed)["features.audio"]
+        expected = session_features(spec, stem, feed["input.audio"], feed["mask.audio"])
+    assert found.shape == (1, 3, spec.feature_width)
+    assert relative_error(found, expected) <= TOLERANCE["fp32"]
 
 
 def test_probabilities_follow_temperature_and_prior() -> None:

@@ -247,6 +247,18 @@ def test_a_gpu_that_is_not_there_is_refused(triton: TritonPython, bundle: Bundle
         triton.run(script, folder, "GPU", PYTHONPATH=str(folder / "1"))
 
 
+def test_the_load_program_measures_a_server(server: TritonServer) -> None:
+    words = ["--model", "emotion-audio-text", "--clients", "4", "--seconds", "1"]
+    told = json.loads(
+        server.python.run(PROJECT / "benchmarks" / "triton_load.py", f"127.0.0.1:{server.http}", *words)
+    )
+    runs = told["windows_in_a_run"]
+    assert set(runs) == {"stem-audio", "stem-text", "engine-audio-text", "probabilities-audio-text"}
+    assert all(1 <= windows <= 4 for windows in runs.values())
+    assert told["windows_per_s"] > 0
+    assert 0 < told["latency_ms"]["p50"] <= told["latency_ms"]["p99"]
+
+
 def test_a_device_without_engines(triton: TritonPython, tmp_path: Path) -> None:
     """The sample: front-ends on the device, another ensemble from when the microphone fails."""
     bundle = Bundle.open(DEFAULT_BUNDLE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeemo.bundle import Bundle, ModalitySpec, probabilities_from_logits
 from edgeemo.modality import subset_members
-from edgeemo.runtimes import open_engine, open_stem
+from edgeemo.runtimes import Runner, open_engine, open_stem
 from edgeemo.windows import BlockBuffer, FeatureWindow
 
 Arrays = dict[str, NDArray[Any]]
@@ -49,9 +50,18 @@ def items_of(spec: ModalitySpec) -> int:
 def session_answers(bundle: Bundle, subset: str, variant: str, requests: Sequence[Arrays]) -> list[Arrays]:
     """Returns features and answers as a session computes them: block by block, one window at a time."""
     answers: list[Arrays] = []
-    with open_engine(bundle, subset, variant=variant, backend="cpu") as engine:
+    with ExitStack() as opened:
+        engine = opened.enter_context(open_engine(bundle, subset, variant=variant, backend="cpu"))
+        stems = {
+            m: opened.enter_context(open_stem(bundle, m, variant=variant, backend="cpu"))
+            for m in subset_members(subset)
+        }
         for request in requests:
-            feed = _features(bundle, subset, variant, request)
+            feed: Arrays = {}
+            for m, stem in stems.items():
+                items, mask = request[f"input.{m}"], request[f"mask.{m}"]
+                feed[f"features.{m}"] = session_features(bundle.manifest.modality(m), stem, items, mask)
+                feed[f"mask.{m}"] = mask
             outputs = engine.run(feed)
             outputs["probabilities"] = probabilities_from_logits(
                 outputs["logits"], bundle.manifest.subsets[subset]
@@ -60,35 +70,33 @@ def session_answers(bundle: Bundle, subset: str, variant: str, requests: Sequenc
     return answers
 
 
-def _features(bundle: Bundle, subset: str, variant: str, request: Mapping[str, NDArray[Any]]) -> Arrays:
-    feed: Arrays = {}
-    for m in subset_members(subset):
-        spec, items, mask = bundle.manifest.modality(m), request[f"input.{m}"], request[f"mask.{m}"]
-        with open_stem(bundle, m, variant=variant, backend="cpu") as stem:
-            if spec.stem.scope == "window":
-                feed[f"features.{m}"] = stem.run({f"input.{m}": items})[f"features.{m}"]
-                feed[f"mask.{m}"] = mask
-                continue
-            # The stream begins so far back that the window's left context is its own and no zeros.
-            lead = -(-spec.stem.left_context // spec.stem.block) * spec.stem.block
-            older = np.zeros((lead - spec.stem.left_context, *spec.stem.item_shape), np.float32)
-            stream = np.concatenate([older, items[0]])
-            blocks = BlockBuffer(
-                block=spec.stem.block, left_context=spec.stem.left_context, item_shape=spec.stem.item_shape
-            )
-            blocks.push(stream)
-            made = [
-                feature
-                for block in blocks.take(up_to_item=len(stream))
-                for feature in stem.run({f"input.{m}": block[None]})[f"features.{m}"][0]
-            ]
-            window = FeatureWindow(length=spec.window.length, width=spec.feature_width)
-            first = len(made) - spec.window.length
-            for slot, feature in enumerate(made):
-                if slot >= first and mask[0, slot - first]:
-                    window.put(slot, feature)
-            feed[f"features.{m}"], feed[f"mask.{m}"] = window.view(len(made) - 1)
-    return feed
+def session_features(
+    spec: ModalitySpec, stem: Runner, items: NDArray[Any], mask: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Returns the features (1, T, D) of a window, made in the blocks of a stream that ends with it."""
+    if spec.stem.scope == "window":
+        return stem.run({f"input.{spec.name}": items})[f"features.{spec.name}"]
+    # The stream begins so far back that the window's left context is its own and no zeros.
+    lead = -spec.stem.left_context % spec.stem.block
+    older = np.zeros((lead, *spec.stem.item_shape), np.float32)
+    stream = np.concatenate([older, items[0]])
+    blocks = BlockBuffer(
+        block=spec.stem.block, left_context=spec.stem.left_context, item_shape=spec.stem.item_shape
+    )
+    blocks.push(stream)
+    made = [
+        feature
+        for block in blocks.take(up_to_item=len(stream))
+        for feature in stem.run({f"input.{spec.name}": block[None]})[f"features.{spec.name}"][0]
+    ]
+    window = FeatureWindow(length=spec.window.length, width=spec.feature_width)
+    first = len(made) - spec.window.length
+    for slot, feature in enumerate(made):
+        if slot >= first and mask[0, slot - first]:
+            window.put(slot, feature)
+    features, held = window.view(len(made) - 1)
+    assert (held == mask).all()
+    return features
 
 
 def relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
