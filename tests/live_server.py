@@ -20,7 +20,7 @@ from edgeemo.serve.hub import Hub
 from edgeemo.serve.options import ServeOptions
 from edgeemo.serve.server import Server
 from edgeemo.serve.taps import Tap, tap_sensors
-from edgeemo.session import EngineOptions, Session
+from edgeemo.session import EngineOptions, Reading, Session
 
 TOKEN = "a token that is long enough".replace(" ", "-")
 _RATE_HZ = 16000
@@ -54,6 +54,7 @@ def served(
     *,
     settings: dict[str, Any] | None = None,
     lasts_s: float | None = None,
+    on_reading: Callable[[Reading], object] = lambda reading: None,
     **options: Any,
 ) -> Iterator[Served]:
     """Serves a session in a thread until the block ends."""
@@ -67,7 +68,14 @@ def served(
         notice=chosen.notice,
     )
     by_modality = {tap.modality: tap for tap in taps}
-    hub = Hub(session, taps=by_modality, notice=chosen.notice, preview=chosen.preview, lasts_s=lasts_s)
+    hub = Hub(
+        session,
+        taps=by_modality,
+        notice=chosen.notice,
+        preview=chosen.preview,
+        lasts_s=lasts_s,
+        on_reading=on_reading,
+    )
     ready = threading.Event()
     server = Server(bound, chosen, hub, announce=lambda url: ready.set())
     thread = threading.Thread(target=server.run)

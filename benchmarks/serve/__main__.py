@@ -32,7 +32,7 @@ def main() -> int:
         slow=args.slow,
         deaf=args.deaf,
         seconds=args.seconds,
-        alone_s=min(30.0, args.seconds / 2),
+        alone_s=min(30.0, args.seconds / 4),
     )
     write_report(make_report(found), Bundle.open(DEFAULT_BUNDLE), folder=args.out)
     print((args.out / "serve.md").read_text(encoding="utf-8"))

@@ -51,7 +51,9 @@ async def read_all(url: str, heard: Heard, *, until_s: float, pause_s: float) ->
     while time.monotonic() < until_s:
         try:
             waiting = 1 if pause_s else 16
-            async with connect(url, proxy=None, compression=None, open_timeout=30, max_queue=waiting) as live:
+            async with connect(
+                url, proxy=None, compression=None, open_timeout=30, close_timeout=1, max_queue=waiting
+            ) as live:
                 await _read(live, heard, until_s=until_s, pause_s=pause_s)
         except (ConnectionClosed, OSError):
             heard.cut_off += 1

@@ -99,7 +99,7 @@ def measure(*, clients: int, slow: int, deaf: int, seconds: float, alone_s: floa
     """Returns what came of so many seconds of load on a server of its own."""
     with running_server(clients + slow + deaf + 8) as (process, url):
         port = int(url.rstrip("/").rpartition(":")[2])
-        time.sleep(_SETTLE_S)
+        time.sleep(min(_SETTLE_S, alone_s))
         cpu_alone = cpu_of(process.pid, alone_s)
         before = stats_of(url)
         words = ["--port", port, "--clients", clients, "--slow", slow, "--deaf", deaf, "--seconds", seconds]

@@ -38,7 +38,10 @@ class Client:
         self.replaced = 0
 
     def put(self, kind: str, text: str) -> None:
-        """Leaves a message for it; call it in the event loop."""
+        """Leaves a message for it; call it in the event loop. A hello holds what came before it."""
+        if kind == "hello":
+            for earlier in self._slots.values():
+                earlier.clear()
         slot = self._slots[kind]
         self.replaced += len(slot) == slot.maxlen
         slot.append(text)

@@ -21,7 +21,7 @@ from edgeemo.serve.messages import (
     status_message,
 )
 from edgeemo.serve.taps import Tap
-from edgeemo.session import Event, Reading, Session, SessionStats
+from edgeemo.session import Event, Reading, Session, SessionStats, State
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Hub:
         notice: what must be acknowledged before it starts, as the session was told; None for nothing.
         preview: whether pictures are shown.
         lasts_s: seconds after which there is nothing more to read, as where a recording ends; None for never.
+        on_reading: called with each reading too, in a thread of the session; returns at once.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class Hub:
         notice: str | None = None,
         preview: bool = False,
         lasts_s: float | None = None,
+        on_reading: Callable[[Reading], object] = lambda reading: None,
     ) -> None:
         self.session, self.taps, self.preview = session, dict(taps), preview
-        self._notice, self._lasts_s = notice, lasts_s
+        self._notice, self._lasts_s, self._on_reading = notice, lasts_s, on_reading
         self._acknowledged_by: str | None = None
         self._deliver: Deliver = lambda kind, text: None
         self._count_clients: Callable[[], int] = lambda: 0
@@ -68,6 +70,7 @@ class Hub:
         self._run = 0
         self._begun_s: float | None = None
         self._muted: frozenset[str] = frozenset()
+        self._switched_s = 0.0
         self._history = History()
         self._events_seen = 0
         self._newest: tuple[Reading, str] | None = None
@@ -198,6 +201,7 @@ class Hub:
             else:
                 self.session.unmute(modality)
                 self._muted -= {modality}
+            self._switched_s = self.session.now_s
         self.tell_status()
 
     def acknowledge(self, by: str) -> None:
@@ -294,12 +298,15 @@ class Hub:
             if run != self._run:
                 return
             self._newest, self._newest_at_s = (reading, text), time.monotonic()
+            if reading.time_s > self._switched_s:  # others may switch the session too, as a broker does
+                self._muted = frozenset(m for m, s in reading.states.items() if s.state is State.MUTED)
             if self._history.wants(reading.time_s):
                 self._history.add(reading.time_s, compact_text(data))
             self._version += 1
         self._tell_events()
         latency_ms = (self.session.now_s - reading.time_s) * 1000.0
         self._deliver("reading", reading_message(text, latency_ms))
+        self._on_reading(reading)
         self._begun_s = reading.time_s if self._begun_s is None else self._begun_s
         if self._lasts_s is not None and reading.time_s - self._begun_s >= self._lasts_s:
             # Not here: the end waits for the thread that this runs in.

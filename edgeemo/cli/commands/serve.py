@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from edgeemo.cli.exit_codes import UsageError
 from edgeemo.cli.options.engines import add_engine_options, engine_options
+from edgeemo.cli.options.mqtt import add_mqtt_options, misuse_of_mqtt_options, publisher_for
 from edgeemo.cli.options.sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
 from edgeemo.cli.options.values import setting
+from edgeemo.cli.show.first_run import nothing_here
 from edgeemo.sensors import MediaFile, Sensor, play
-from edgeemo.session import Session
+from edgeemo.session import Reading, Session
 
 if TYPE_CHECKING:
     from edgeemo.serve.hub import Hub
+
+_FIRST_S = 10.0  # after that it is clear what is here
 
 ABOUT = """Shows a session in a browser: every modality's state, the camera's picture where it is asked for,
 probabilities, emotion and mood over the last minutes, and switches that really close a device. The same is
@@ -54,6 +58,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME=VALUE",
         help="change a setting of the session, such as hop_s=0.25; repeatable",
     )
+    add_mqtt_options(parser)
     add_engine_options(parser)
 
 
@@ -89,7 +94,7 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serves until Ctrl-C or SIGTERM."""
     args.drop, args.pace = [], "real" if args.media else "fast"
-    if misuse := misuse_of_sensor_options(args):
+    if misuse := misuse_of_sensor_options(args) or misuse_of_mqtt_options(args):
         raise UsageError(misuse)
     if args.loop and not args.media:
         raise UsageError("--loop plays a recording again and again; give one with --media")
@@ -127,12 +132,16 @@ def run(args: argparse.Namespace) -> int:
         )
         if args.watch:
             session.watch()
+        publisher = stack.enter_context(publisher_for(args, session))
+        tell = [] if publisher is None else [publisher.publish]
+        tell += [] if _names_sensors(args) else [_Advice().take]
         hub = Hub(
             session,
             taps={tap.modality: tap for tap in taps},
             notice=options.notice,
             preview=options.preview,
             lasts_s=media.duration_s if media else None,
+            on_reading=lambda reading: [take(reading) for take in tell],
         )
         Server(bound, options, hub, announce=lambda url: _announce(url, hub)).run()
     return 0
@@ -150,6 +159,25 @@ def _sources(args: argparse.Namespace, stack: ExitStack) -> tuple[MediaFile | No
     if not sensors:
         raise UsageError("every sensor is switched off; give --mic, --camera, --text or --media")
     return media, sensors
+
+
+def _names_sensors(args: argparse.Namespace) -> bool:
+    """Whether somebody said what to sense with, so that nothing is to be explained."""
+    return bool(args.media or args.mic or args.camera or args.text or args.sensor)
+
+
+class _Advice:
+    """Says once what works where neither microphone nor camera is there."""
+
+    def __init__(self) -> None:
+        self._is_due = True
+
+    def take(self, reading: Reading) -> None:
+        """Looks at a reading."""
+        if self._is_due and (advice := nothing_here(reading)):
+            self._is_due = False
+            print(advice, file=sys.stderr)
+        self._is_due = self._is_due and reading.time_s < _FIRST_S
 
 
 def _announce(url: str, hub: Hub) -> None:
