@@ -55,7 +55,7 @@ class Opened:
         self.wait(script, [selector, text])
 
     def text(self, selector: str) -> str:
-        return self.page.locator(selector).inner_text()
+        return self.page.locator(selector).inner_text().replace("\N{NO-BREAK SPACE}", " ")
 
 
 @contextmanager

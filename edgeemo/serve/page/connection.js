@@ -65,7 +65,9 @@ export class Connection {
     const retryAt_ms = performance.now() + pause_ms;
     this.onChange({ state: "waiting", retryAt_ms });
     const timer = this.timer;
-    if ((await isRefused()) && this.timer === timer) this.onChange({ state: "refused", retryAt_ms });
+    if (!(await isRefused()) || this.timer !== timer) return;
+    this.pause_ms = LONGEST_PAUSE_MS; // asking more often would count as guessing tokens
+    this.onChange({ state: "refused", retryAt_ms });
   }
 }
 
@@ -73,7 +75,7 @@ export class Connection {
 async function isRefused() {
   try {
     const answer = await fetch("/v1/events?after=999999999", { cache: "no-store" });
-    return answer.status === 401 || answer.status === 403;
+    return [401, 403, 429].includes(answer.status); // 429: too many tries with a token that does not count
   } catch {
     return false; // nobody is there to ask
   }

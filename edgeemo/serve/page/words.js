@@ -25,9 +25,9 @@ export function listed(words) {
 
 // Never 100 % or 0 % for what is only nearly so.
 export function percent(share) {
-  if (share > 0 && share < 0.005) return "<1 %";
-  if (share < 1 && share >= 0.995) return ">99 %";
-  return `${Math.round(100 * share)} %`;
+  if (share > 0 && share < 0.005) return "<1\u00a0%";
+  if (share < 1 && share >= 0.995) return ">99\u00a0%";
+  return `${Math.round(100 * share)}\u00a0%`;
 }
 
 export function seconds(value) {
