@@ -33,6 +33,7 @@ from edgeemo.export.triton.names import model_name
 from edgeemo.export.triton.pbtxt import Message, Word, pbtxt_from_message
 from edgeemo.modality import subset_members
 from edgeemo.runtimes import OrtRunner
+from edgeemo.schemas import load_schema
 from edgeemo.shipped import DEFAULT_BUNDLE
 
 TINY = Path(__file__).parent / "data" / "tiny_checkpoint"
@@ -271,6 +272,8 @@ def test_from_the_command_line(tiny_export: Path, tmp_path: Path, capsys: pytest
     words += ["--triton-backend", "python", "--max-batch", "8", "--max-queue-delay-us", "500", "--json"]
     assert main(["export", str(TINY), "--out", str(tmp_path / "b"), *words, "--instances", "2"]) == 0
     document = json.loads(capsys.readouterr().out)
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema")
+    jsonschema.validate(document, load_schema("export-triton"))
     assert document["ensembles"] == {"audio": "emotion-audio", "audio+text": "emotion-audio-text"}
     config = (tmp_path / "b" / "engine-audio" / "config.pbtxt").read_text()
     for line in ('backend: "python"', "max_batch_size: 8", "count: 2", "microseconds: 500"):

@@ -186,12 +186,14 @@ def test_devices_that_ask_at_once_share_runs_and_not_their_mistakes(
     requests = requests_of(bundle, "text", count=8)
     expected = session_answers(bundle, "text", "int8", requests)
     bad = {**requests[3], "input.text": np.full_like(requests[3]["input.text"], IDS)}
-    asked = [*requests[:3], bad, *requests[4:]]
+    silly = {**requests[5], "mask.text": np.full_like(requests[5]["mask.text"], np.nan)}
+    asked = [*requests[:3], bad, requests[4], silly, *requests[6:]]
     told = json.loads(server.ask("together", save(tmp_path, {model: asked}), tmp_path / "answers.npz"))
-    assert set(told["errors"]) == {f"{model}/3"}
+    assert set(told["errors"]) == {f"{model}/3", f"{model}/5"}
+    assert "mask.text holds numbers that are not finite" in told["errors"][f"{model}/5"]
     assert "out of data bounds" in told["errors"][f"{model}/3"]
     with np.load(tmp_path / "answers.npz") as found:
-        for number in {*range(8)} - {3}:
+        for number in (0, 1, 2, 4, 6, 7):
             got: NDArray[Any] = found[f"{model}/{number}/logits"]
             assert relative_error(got, expected[number]["logits"]) <= TOLERANCE
     seen = told["statistics"]["engine-text"]

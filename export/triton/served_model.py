@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,39 +49,49 @@ class TritonPythonModel:
             {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
             for request in requests
         ]
-        try:
-            answers = self._answer(feeds)
-        except Exception as error:  # whatever onnxruntime raises: its classes have no public name
-            if len(requests) == 1:
-                return [_failure(error)]
-            # One bad request must not fail those that happened to share its run.
-            return [response for request in requests for response in self.execute([request])]
+        wrong = [_not_finite(feed) for feed in feeds]
+        answers = iter(self._answers([feed for feed, name in zip(feeds, wrong, strict=True) if not name]))
         return [
-            _response(request, answer, self._outputs)
-            for request, answer in zip(requests, answers, strict=True)
+            _failure(f"{name} holds numbers that are not finite")
+            if name
+            else self._response(request, answers)
+            for request, name in zip(requests, wrong, strict=True)
         ]
 
     def finalize(self) -> None:
         """Closes the graph."""
         del self._session
 
-    def _answer(self, feeds: list[dict[str, Any]]) -> list[list[Any]]:
-        """Returns the outputs of each feed."""
-        rows = [len(feed[self._inputs[0]]) for feed in feeds]
+    def _answers(self, feeds: list[dict[str, Any]]) -> list[list[Any] | str]:
+        """Returns the outputs of each feed, or what onnxruntime says against it."""
+        if not feeds:
+            return []
         together = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
-        outputs = self._session.run(self._outputs, together)
-        ends = np.cumsum(rows)
-        return [
-            [output[end - count : end] for output in outputs] for end, count in zip(ends, rows, strict=True)
-        ]
+        try:
+            outputs = self._session.run(self._outputs, together)
+        except Exception as error:  # its classes have no public name
+            if len(feeds) == 1:
+                return [str(error)]
+            # One bad request must not fail those that happened to share its run.
+            return [answer for feed in feeds for answer in self._answers([feed])]
+        ends = np.cumsum([len(feed[self._inputs[0]]) for feed in feeds])[:-1]
+        return [list(parts) for parts in zip(*(np.split(output, ends) for output in outputs), strict=True)]
+
+    def _response(self, request: Any, answers: Iterator[list[Any] | str]) -> Any:
+        answer = next(answers)
+        if isinstance(answer, str):
+            return _failure(answer)
+        wanted = request.requested_output_names()
+        named = zip(self._outputs, answer, strict=True)
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in named if name in wanted]
+        )
 
 
-def _response(request: Any, answer: list[Any], names: list[str]) -> Any:
-    wanted = request.requested_output_names()
-    return pb_utils.InferenceResponse(
-        [pb_utils.Tensor(name, array) for name, array in zip(names, answer, strict=True) if name in wanted]
-    )
+def _not_finite(feed: dict[str, Any]) -> str:
+    """Returns the input that no sensor can have given: an engine would make something finite of it."""
+    return next((name for name, array in feed.items() if not np.isfinite(array).all()), "")
 
 
-def _failure(error: Exception) -> Any:
-    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error)))
+def _failure(sentence: str) -> Any:
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(sentence))
