@@ -6,6 +6,7 @@ import argparse
 import difflib
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -166,6 +167,9 @@ class _ManualFormatter(argparse.HelpFormatter):
         if isinstance(action, CommandsAction):  # the title above says what these are
             return "".join(map(self._format_action, action._get_subactions()))
         return super()._format_action(action)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs: list[str] = []

@@ -87,10 +87,10 @@ def draw_frame(frame: Frame, *, width: int, height: int, colours: bool = True) -
     reading, room = frame.reading, height - 3  # the panel's edges, and the line where the cursor stands
     if frame.advice:
         states = [_cut(line, inner) for line in _states(reading)]
-        return _panel([_headline(reading), *states, Text(), Text(frame.advice)], frame, width)
+        return _panel([_cut(_headline(reading), inner), *states, Text(), Text(frame.advice)], frame, width)
     letters = letters_of(frame.labels)
     blocks: dict[int, list[RenderableType]] = {  # how soon it goes where there is little room: 0 stays
-        0: [_headline(reading), *_body(frame, reading, inner, room - 1)],
+        0: [_cut(_headline(reading), inner), *_body(frame, reading, inner, room - 1)],
         1: [_engine(frame, reading, inner)],
         2: _strips(frame, reading, letters, inner, colours=colours),
         3: [_affect(reading, inner)],
