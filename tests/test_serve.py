@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -192,6 +194,24 @@ def test_the_preview_is_the_cameras_picture_and_goes_black_when_it_is_muted() ->
             assert next(pictures).mean() > 30
             client.put("/v1/modalities/video", json={"muted": True})
             while next(pictures).mean() > 5:
+                pass
+
+
+def test_a_viewer_that_takes_no_picture_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeemo.serve.address._SEND_BUFFER", 4096)
+    camera = PatternCamera(fps=30.0, size=(640, 480))
+    with served([camera], preview=True, send_deadline_s=0.5) as server, socket.socket() as viewer:
+        viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        viewer.settimeout(20.0)
+        viewer.connect(("127.0.0.1", server.port))
+        viewer.sendall(f"GET /v1/preview HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
+        assert server.server.application is not None
+        preview = server.server.application.preview
+        assert preview is not None
+        wait_for(lambda: preview.viewers == 1, "a viewer")
+        wait_for(lambda: preview.viewers == 0, "none any more")
+        with suppress(ConnectionResetError):
+            while viewer.recv(4096):
                 pass
 
 

@@ -53,7 +53,7 @@ def test_deliveries_are_counted_against_the_hops_and_timed_from_them() -> None:
 
 def test_a_good_run_has_no_problems_and_a_table() -> None:
     assert find_problems(GOOD) == []
-    rows = dict(make_report(GOOD).tables[0].rows)
+    rows = {row[0]: row[1] for row in make_report(GOOD).tables[0].rows}
     assert rows["readings delivered, of expected"] == "2400, 2400"
     assert rows["growth of memory, kB a minute"] in ("0.0", "-0.0")
 

@@ -28,8 +28,6 @@ from edgeemo.serve.address import (
     name_of_host_header,
     url_of,
 )
-from edgeemo.serve.app import Application
-from edgeemo.serve.hub import Hub
 from edgeemo.serve.options import ServeOptions
 from edgeemo.serve.rate import RateLimit
 from edgeemo.serve.token import cookie_from_token, is_same, read_token
@@ -46,9 +44,8 @@ def locked() -> Iterator[Served]:
 
 
 def routes_of(server: Served) -> list[Any]:
-    application = Application(Hub(server.hub.session, taps={}), ServeOptions())
-    application.offloop.close()
-    return list(application.routes.routes)
+    assert server.server.application is not None
+    return list(server.server.application.routes.routes)
 
 
 def test_every_route_wants_the_token(locked: Served) -> None:

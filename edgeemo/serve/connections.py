@@ -12,7 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 log = logging.getLogger(__name__)
 
 CONNECTION = "edgeemo.connection"
-"""Key of a WebSocket's scope: its `LiveSocket`."""
+"""Key of a WebSocket's scope, and of the state in an HTTP request's: what can be told to `cut_off`."""
 _FIRST_REQUEST_S = 10.0
 _WAITING_BYTES = 32 * 1024
 """Bytes that may wait in this process for a client that does not read; beyond it sending waits."""
@@ -35,6 +35,7 @@ def limited_http(most: int) -> type[asyncio.Protocol]:
                 transport.abort()
                 return
             super().connection_made(transport)
+            self.app_state = {**self.app_state, CONNECTION: self}
             self._overdue = self.loop.call_later(_FIRST_REQUEST_S, self._end_silence)
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -50,6 +51,9 @@ def limited_http(most: int) -> type[asyncio.Protocol]:
         def _end_silence(self) -> None:
             if not self._has_asked:
                 self.transport.abort()
+
+        def cut_off(self) -> None:
+            self.transport.abort()
 
         @property
         def _has_asked(self) -> bool:

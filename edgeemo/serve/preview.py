@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemo.sensors.opencv import load_cv2
+from edgeemo.serve.connections import CONNECTION
 from edgeemo.serve.offloop import OffLoop
 from edgeemo.serve.refusals import Receive, Scope, Send
 from edgeemo.serve.taps import Tap
 
 MOST_VIEWERS = 8
 _EVERY_S = 0.1
+_LAST_S = 0.2
 _LONGEST_SIDE = 640
 _QUALITY = 70
 _BOUNDARY = b"frame"
@@ -67,12 +69,16 @@ class Preview:
         showing = asyncio.ensure_future(self._show(send))
         try:
             await asyncio.wait([*waiting, showing], return_when=asyncio.FIRST_COMPLETED)
+            if showing.done():  # the only end that it has by itself: the viewer takes no picture any more
+                scope["state"][CONNECTION].cut_off()
         finally:
             self.viewers -= 1
             for task in (*waiting, showing):
                 task.cancel()
                 with suppress(asyncio.CancelledError, asyncio.TimeoutError):
                     await task
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(send({"type": "http.response.body", "body": b""}), _LAST_S)
 
     async def _show(self, send: Send) -> None:
         shown = None

@@ -37,6 +37,7 @@ class Server:
 
     Attributes:
         url: where the page is.
+        application: the routes, once clients are answered.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Server:
     ) -> None:
         self.url = url_of(bound)
         self._bound, self._options, self._hub, self._announce = bound, options, hub, announce
+        self.application: Application | None = None
         self._server: _Uvicorn | None = None
         self._stopped = threading.Event()
 
@@ -72,7 +74,7 @@ class Server:
             self._server.should_exit = True
 
     async def _answer(self) -> None:
-        application = Application(self._hub, self._options)
+        self.application = application = Application(self._hub, self._options)
         config = uvicorn.Config(
             application.guard,
             http=limited_http(self._options.max_clients + SPARE_CONNECTIONS),

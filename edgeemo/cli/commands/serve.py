@@ -78,7 +78,8 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="answer under this name too, such as that of a proxy in front; repeatable",
+        help="answer under this name too, such as that of a proxy in front, which speaks TLS; give a token "
+        "with it; repeatable",
     )
     group.add_argument(
         "--notice",
