@@ -344,10 +344,13 @@ def test_the_command_says_what_it_did(
     said = capsys.readouterr()
     assert "12 readings of 7 recordings; 3 could not be scored; 1 damaged; 0.00 h of media in" in said.out
     assert f"{table}: 7 recordings\n" in said.out
+    assert "edgeemo batch: 7 recordings to score\n" in said.err
     assert "7 of 7 recordings, " in said.err
     assert f"{archive / 'empty.wav'}: empty.wav cannot be read as a recording" in said.err
     assert main([*words, "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert "edgeemo batch: 1 recordings to score, 6 were scored before\n" in said.err
+    summary = json.loads(said.out)
     jsonschema.validate(summary, load_schema("batch"))
     assert (summary["kept"], summary["scored"], summary["failed"]) == (6, 1, 1), (
         "the dead link is tried again"

@@ -235,6 +235,31 @@ def test_a_recording_that_kills_its_worker_each_time_is_a_row(archive: Path, tmp
     assert len(killed) >= 3
 
 
+OTHER_BUNDLE = """
+import sys
+from dataclasses import replace
+from edgeemo.batch import find_recordings, score_archive
+from edgeemo.batch.plan import plan_from_options
+from edgeemo.batch.ray_pool import RayPool
+from edgeemo.errors import RecordError
+from edgeemo.session import EngineOptions
+plan = plan_from_options(None, engines=EngineOptions(), settings={})
+pool = RayPool(replace(plan, bundle_sha256="0" * 64), workers=1)
+try:
+    score_archive(find_recordings([sys.argv[1]]), sys.argv[2], plan=plan, pool=pool)
+except RecordError as error:
+    print(error)
+"""
+
+
+def test_a_machine_with_another_bundle_ends_the_run(archive: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OTHER_BUNDLE, str(archive), str(tmp_path / "t.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+    assert "a worker cannot score" in done.stdout, done.stderr
+    assert "the run began with 000000000000; put the same bundle on every machine" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cluster_that_is_not_there_is_said(tmp_path: Path, archive: Path) -> None:
     with batch(str(archive), "--out", str(tmp_path / "t.parquet"), "--address", "127.0.0.1:1") as running:
         _, err = running.communicate(timeout=120)

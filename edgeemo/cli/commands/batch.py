@@ -130,8 +130,9 @@ def _score(args: argparse.Namespace, recordings: list[Recording], plan: Plan) ->
 
         def begun(missing: int, kept: int) -> Callable[[Scored], None]:
             stream = sys.stderr
-            if kept:
-                print(f"edgeemo batch: {kept} of the recordings were scored before", file=sys.stderr)
+            if missing:
+                before = f", {kept} were scored before" if kept else ""
+                print(f"edgeemo batch: {missing} recordings to score{before}", file=sys.stderr)
             if args.workers != 0 and missing and not args.verbose:
                 log = table.with_name(table.name + FOLDER) / "ray.log"
                 stream = stack.enter_context(quiet_terminal(log))
