@@ -1,6 +1,6 @@
 """Makes heart_rate.csv, a made-up heart rate: calm, then startled at 15 s, then slowly calm again.
 
-python samples/new_modality/make_heart_rate.py samples/recording/heart_rate.csv
+python samples/new_modality/make_heart_rate.py samples/new_modality/heart_rate.csv
 """
 
 from __future__ import annotations
