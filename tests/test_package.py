@@ -26,6 +26,11 @@ HEAVY = {
     "pycuda",
     "pyarrow",
     "rich",
+    "fastapi",
+    "paho",
+    "ray",
+    "matplotlib",
+    "tritonclient",
 }
 
 
@@ -46,6 +51,7 @@ def test_importing_the_package_loads_no_more_than_the_standard_library() -> None
     [
         "import edgeemo; edgeemo.Session, edgeemo.Microphone, edgeemo.Camera, edgeemo.MediaFile",
         "import edgeemo.runtimes, edgeemo.export, edgeemo.evaluation, edgeemo.records",
+        "import edgeemo.serve, edgeemo.mqtt, edgeemo.batch, edgeemo.plots, edgeemo.export.triton",
     ],
 )
 def test_heavy_packages_load_when_they_are_first_used(statement: str) -> None:
