@@ -86,8 +86,8 @@ def publisher_for(args: argparse.Namespace, session: Session) -> Iterator[Publis
     stats = publisher.stats
     if stats.dropped_readings or stats.dropped_events:
         print(
-            f"edgeemo {args.command}: of {stats.readings} readings {stats.dropped_readings} were not sent to "
-            f"{publisher.address}, and {stats.dropped_events} events",
+            f"edgeemo {args.command}: {stats.dropped_readings} of {stats.readings} readings and "
+            f"{stats.dropped_events} events were not sent to {publisher.address}",
             file=sys.stderr,
         )
 
