@@ -344,8 +344,9 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         resources.feed(page.read_text("utf-8"))
         assert resources.places, page
         assert [place for place in resources.places if re.match(r"(?:https?:)?//", place)] == [], page
-    for sheet in site.rglob("*.css"):
-        assert not re.search(r"url\(['\"]?(?:https?:)?//|@import", sheet.read_text("utf-8")), sheet
+    for sheet in [*site.rglob("*.css"), *site.rglob("*.svg")]:
+        asked = r"url\(['\"]?(?:https?:)?//|@import|href=['\"](?:https?:)?//"
+        assert not re.search(asked, sheet.read_text("utf-8")), sheet
 
 
 @pytest.mark.parametrize(
