@@ -1,28 +1,7 @@
 """A reading from the plain data that `Reading.to_json` gives, checked on the way.
 
-One reading as JSON, as ``edgeemo run --json`` prints and ``--record`` keeps it. Numbers are rounded to 6
-digits; what is null or empty without a signal is marked *.
-
-======================== ==================================================================================
-time_s                   number, capture time in seconds on the session's clock
-label                    string, the most probable label, or "no signal"
-confidence               number 0..1, its calibrated probability; 0 without a signal
-probabilities *          label -> number 0..1, summing to 1
-emotion *                string, the momentary emotion with hysteresis
-mood *                   string or null, the sustained mood
-mood_probabilities *     label -> number 0..1, summing to 1
-valence, arousal *       number -1..1 or null
-evidence *               modality -> label -> number, its share of the logits
-modality_probabilities * modality -> label -> number 0..1, what it says on its own
-contradiction *          number 0..1 or null, how probably the modalities express different emotions
-subset *                 string, the modalities used, such as "audio+video"
-age_s *                  number or null, age of the oldest of the newest data of each modality used
-engine, backend *        string, what answered
-states                   modality -> {"state": string, "why": string, "since_s": number}
-faces *                  list of what `FaceReading.to_json` gives for each face in view
-======================== ==================================================================================
-
-Later versions may add keys; those that are not known here are left alone by `reading_from_json`.
+What each key holds stands in the schema ``reading`` of `edgeemo.schemas`, and in docs/json.md. What cannot
+be known without a signal is null or empty. Later versions may add keys; those not known here are left alone.
 """
 
 from __future__ import annotations
@@ -41,11 +20,11 @@ def reading_from_json(data: Mapping[str, Any]) -> Reading:
     """Returns the reading that `Reading.to_json` wrote; the way back and forth gives the same data.
 
     Args:
-        data: one parsed JSON object with the keys of the table above; ``time_s``, ``label`` and ``states``
+        data: one parsed JSON object, as the schema describes it; ``time_s``, ``label`` and ``states``
             must be there, others may be missing, as in records of earlier versions.
 
     Raises:
-        InputError: a key is missing or holds something else than the table says; the message names it.
+        InputError: a key is missing or holds something else than the schema says; the message names it.
     """
     if not isinstance(data, Mapping):
         raise InputError(f"a reading is a JSON object, got {type(data).__name__}")
