@@ -8,7 +8,6 @@ python samples/speech/recognize_speech.py --engine sherpa --model sherpa-onnx-st
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,7 +18,7 @@ from edgeemo.features.resample import Resampler
 from edgeemo.sensors import Chunk, MediaFile
 
 
-def sound(recording: str | None) -> Iterator[Chunk]:
+def sound(recording: str | None, session: edgeemo.Session) -> Iterator[Chunk]:
     """Yields the sound of a file and a moment of silence, or of the microphone until Ctrl-C."""
     if recording:
         for chunk in MediaFile(recording, chunk_s=0.1).chunks_of("audio"):
@@ -28,7 +27,7 @@ def sound(recording: str | None) -> Iterator[Chunk]:
         yield Chunk("audio", chunk.time_s + chunk.duration_s, silence, chunk.rate_hz)
         return
     with edgeemo.Microphone() as microphone:
-        microphone.start(time.monotonic)
+        microphone.start(lambda: session.now_s)
         while True:
             yield from microphone.poll(0.1)
 
@@ -44,7 +43,7 @@ def main() -> None:
         parser.error(f"{args.engine} needs --model FOLDER, which you fetch from its project")
     recognize, resampler = ENGINES[args.engine](args.model), None
     with edgeemo.Session() as session:
-        for chunk in sound(args.recording):
+        for chunk in sound(args.recording, session):
             session.push_audio(chunk.array, rate_hz=chunk.rate_hz or 0, time_s=chunk.time_s)
             resampler = resampler or Resampler(chunk.rate_hz or 0, 16000)
             at_16_khz = resampler.push(chunk.array).clip(-1, 1)
