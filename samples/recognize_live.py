@@ -7,6 +7,7 @@ python samples/recognize_live.py --mic "USB" --camera 1 --seconds 10
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 import edgeemo
 from edgeemo.sensors import list_devices
@@ -31,7 +32,7 @@ def main() -> None:
         return
 
     sensors = [edgeemo.Microphone(args.mic), edgeemo.Camera(args.camera)]
-    with edgeemo.Session(sensors=sensors) as session:
+    with contextlib.suppress(KeyboardInterrupt), edgeemo.Session(sensors=sensors) as session:
         for reading in session:
             states = ", ".join(f"{name} {status.state}" for name, status in reading.states.items())
             print(f"{reading.time_s:6.1f} s  {reading.label:<10} {reading.confidence:4.0%}  ({states})")

@@ -8,6 +8,7 @@ python samples/speech/recognize_speech.py --engine sherpa --model sherpa-onnx-st
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,7 +43,7 @@ def main() -> None:
     if not args.model and args.engine != "pocketsphinx":
         parser.error(f"{args.engine} needs --model FOLDER, which you fetch from its project")
     recognize, resampler = ENGINES[args.engine](args.model), None
-    with edgeemo.Session() as session:
+    with contextlib.suppress(KeyboardInterrupt), edgeemo.Session() as session:
         for chunk in sound(args.recording, session):
             session.push_audio(chunk.array, rate_hz=chunk.rate_hz or 0, time_s=chunk.time_s)
             resampler = resampler or Resampler(chunk.rate_hz or 0, 16000)
