@@ -51,8 +51,9 @@ without them.
 
 ## Shell completion
 
-`edgeemo completion bash`, `zsh` or `tcsh` prints a script that lets the shell complete commands, options,
-choices, and files or folders where an option takes them. For one bash: `eval "$(edgeemo completion bash)"`.
+`edgeemo completion bash`, `zsh`, `tcsh` or `fish` prints a script that lets the shell complete commands,
+options, choices, and files or folders where an option takes them. For one bash:
+`eval "$(edgeemo completion bash)"`.
 
 ## Exit codes
 

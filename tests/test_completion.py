@@ -75,8 +75,17 @@ def test_every_value_that_names_a_place_is_completed_as_one(capsys: pytest.Captu
         assert f"_shtab_edgeemo_{place}_COMPGEN=" in said, place
 
 
-@pytest.mark.parametrize(("shell", "sign"), [("zsh", "#compdef edgeemo"), ("tcsh", "complete edgeemo")])
+@pytest.mark.parametrize(
+    ("shell", "sign"),
+    [("zsh", "#compdef edgeemo"), ("tcsh", "complete edgeemo"), ("fish", "complete -c edgeemo")],
+)
 def test_other_shells_get_a_script_too(shell: str, sign: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import shtab
+
+    if shell not in shtab.SUPPORTED_SHELLS:
+        assert main(["completion", shell]) == 1
+        assert "pip install --upgrade shtab" in capsys.readouterr().err
+        return
     assert main(["completion", shell]) == 0
     said = capsys.readouterr().out
     assert sign in said

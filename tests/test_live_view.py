@@ -15,6 +15,7 @@ import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,6 +151,34 @@ def test_no_colour_where_none_is_wanted() -> None:
     assert "hhh" in next(line for line in plain.lines if line.startswith("│ emotion"))
     coloured = in_terminal(*REPLAY, "--seconds", "1")
     assert len({cell.fg for line in coloured.screen.buffer.values() for cell in line.values()}) > 2
+
+
+def test_a_terminal_that_takes_nothing_holds_up_no_reading(tmp_path: Path) -> None:
+    """As after Ctrl-S: what is drawn waits, and readings are made and kept all the same."""
+    place, inside = pty.openpty()
+    record = tmp_path / "a.jsonl"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "edgeemo", *REPLAY, "--seconds", "4", "--record", str(record)],
+        stdin=inside,
+        stdout=inside,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    os.close(inside)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not record.exists() or len(record.read_bytes().splitlines()) < 9):
+        time.sleep(0.1)
+    assert len(record.read_bytes().splitlines()) == 9  # a header and eight readings
+    waiting = 0
+    while select.select([place], [], [], 1.0)[0]:  # as after Ctrl-Q
+        try:
+            waiting += len(os.read(place, 65536))
+        except OSError:
+            break
+    os.close(place)
+    assert child.wait(timeout=30) == 0
+    assert waiting > 4000  # there was a picture, which had to wait
 
 
 def test_what_is_written_to_stderr_stands_above_the_picture() -> None:

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from edgeemo.errors import MissingDependencyError
+from edgeemo.errors import InputError, MissingDependencyError
 
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh", "tcsh", "fish")
 FOLDERS = frozenset(
     {"DIR", "BUNDLE", "CHECKPOINT", "DATASET", "ADAPTER_DIR", "BUNDLE|CHECKPOINT", ("A", "B")}
 )
@@ -24,7 +24,8 @@ def add_parser(subparsers: Any) -> None:
         about="Prints a script for your shell. Where to put it:\n\n"
         "  bash  edgeemo completion bash > ~/.local/share/bash-completion/completions/edgeemo\n"
         "  zsh   edgeemo completion zsh > ~/.zfunc/_edgeemo   (with ~/.zfunc in fpath before compinit)\n"
-        "  tcsh  edgeemo completion tcsh > ~/.edgeemo.csh, and `source ~/.edgeemo.csh` in ~/.cshrc",
+        "  tcsh  edgeemo completion tcsh > ~/.edgeemo.csh, and `source ~/.edgeemo.csh` in ~/.cshrc\n"
+        "  fish  edgeemo completion fish > ~/.config/fish/completions/edgeemo.fish",
         examples=(("completion bash", 'for this bash alone: eval "$(edgeemo completion bash)"'),),
     )
     parser.add_argument("shell", choices=SHELLS, help="for which shell")
@@ -36,6 +37,11 @@ def run(args: argparse.Namespace) -> int:
         import shtab
     except ModuleNotFoundError:
         raise MissingDependencyError("Shell completion", "shtab", "pip install 'edgeemo[live]'") from None
+    if args.shell not in shtab.SUPPORTED_SHELLS:
+        raise InputError(
+            f"shtab {shtab.__version__}, which is installed, knows {', '.join(shtab.SUPPORTED_SHELLS)} "
+            f"and not {args.shell}; update it: pip install --upgrade shtab"
+        )
     from edgeemo.cli.main import build_parser
 
     parser = build_parser()
