@@ -489,6 +489,20 @@ def test_folders_and_files_without_permission_are_said(
     assert summary.readings == 9, "what could not be reached is tried again"
 
 
+def test_readings_of_what_is_out_of_reach_now_stay(archive: Path, plan: Plan, tmp_path: Path) -> None:
+    table = tmp_path / "t.parquet"
+    file, away = archive / "a.mp4", archive / "away.txt"
+    score_archive(find_recordings([str(file)]), table, plan=plan)
+    before = rows_of(table)
+    file.rename(away)
+    file.symlink_to(archive / "nowhere")
+    summary = score_archive(find_recordings([str(file)]), table, plan=plan)
+    assert summary.errors == [(str(file), "it cannot be read: there is no such file")]
+    assert rows_of(table) == before
+    away.replace(file)
+    assert score_archive(find_recordings([str(file)]), table, plan=plan).scored == 0
+
+
 def test_what_vanishes_before_its_turn_is_a_row(archive: Path, plan: Plan, tmp_path: Path) -> None:
     recordings = find_recordings([str(archive / "a.mp4"), str(archive / "deep")])
     (archive / "deep" / "b.mp4").unlink()

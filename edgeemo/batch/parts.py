@@ -108,8 +108,8 @@ class Parts:
         """Returns where the part of a recording lies, or would lie."""
         return self.folder / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.parquet"
 
-    def keep(self, scored: Scored) -> None:
-        """Keeps what came of one recording: whole and on the disk when this returns.
+    def keep(self, scored: Scored) -> Scored:
+        """Keeps what came of one recording, whole and on the disk when this returns it without its part.
 
         Raises:
             RecordError: the disk refuses; what was kept before still is.
@@ -122,7 +122,8 @@ class Parts:
                 "goes on from it"
             )
             raise refusal(self.folder, reason, comfort) from None
-        self._scored[scored.path] = Scored(**scored.to_json())
+        self._scored[scored.path] = kept = Scored(**scored.to_json())
+        return kept
 
     def remove(self) -> None:
         """Takes the folder away once the table has everything; failing to is harmless."""

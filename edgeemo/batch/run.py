@@ -117,7 +117,8 @@ def score_archive(
 
     Each recording is kept the moment it is scored, in a folder beside the table; a run that ends early,
     however it ends, loses what it was working on and no more. A recording counts as scored while its size
-    and time of change are what they were. What a table has beyond the recordings that are named stays.
+    and time of change are what they were. What a table has beyond the recordings that are named stays, and
+    so does what it has of a recording that cannot be reached any more.
 
     Args:
         recordings: as `find_recordings` gives them.
@@ -153,12 +154,13 @@ def score_archive(
         summary.kept = sum(path not in again for path in have)
         tell = begun(len(missing), summary.kept)
         for one in _answers(missing, pool or in_turn(plan), header):
-            parts.keep(one)
-            scored[one.path] = one
-            summary.add(one)
+            again.discard(one.path)
+            if one.version is not None or have.get(one.path) is None:
+                scored[one.path] = parts.keep(one)
+            summary.add(one)  # out of reach now, scored before: that stays
             tell(one)
-        if lost := again - scored.keys():
-            raise RecordError(f"nobody scored {min(lost)}; run the same command again")
+        if again:
+            raise RecordError(f"nobody scored {min(again)}; run the same command again")
         sources = dict.fromkeys(old, table) | {path: parts.place(path) for path in scored}
         summary.recordings = len(sources)
         if scored or not table.exists():
