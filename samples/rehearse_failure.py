@@ -41,7 +41,7 @@ def main() -> None:
             states = {name: str(status.state) for name, status in reading.states.items()}
             if states != before:
                 row = "  ".join(f"{name} {state:<6}" for name, state in states.items())
-                print(f"{reading.time_s:5.1f} s  {row}  -> {reading.engine or 'no signal'}")
+                print(f"{reading.time_s:5.1f} s  {row}  -> {reading.subset or 'no signal'}")
                 before = states
         for drop in args.drop:
             tell_delays(drop, readings)
