@@ -111,6 +111,15 @@ def test_a_dropped_sensor_is_told_within_a_second_of_capture_time() -> None:
         assert reading["states"]["audio"]["state"] == "lost"
 
 
+def test_a_lost_sensor_is_told_without_waiting_for_the_next_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeemo.serve.hub.STATUS_S", 1000.0)
+    microphone = Switchable()
+    with served([microphone]) as server, listen(server) as live:
+        next(told(live, "reading"))
+        microphone.pull_out()
+        assert next(told(live, "status"))["sensors"]["audio"]["state"] == "lost"
+
+
 def test_the_end_is_told_and_to_those_who_come_after_it() -> None:
     with served([PatternMicrophone()], lasts_s=0.9) as server, server.client() as client:
         with listen(server) as live:
@@ -307,7 +316,9 @@ def test_who_is_overdue_is_cut_off_and_counted() -> None:
         sweeping = asyncio.ensure_future(clients.sweep())
         sending = asyncio.ensure_future(deaf.send_all())
         deaf.put("reading", "r")
-        while not ended:
+        for _ in range(1000):
+            if ended:
+                break
             await asyncio.sleep(0.01)
         assert (ended, clients.cut_off, clients.refused, len(clients)) == (["deaf"], 1, 1, 1)
         for task in (sweeping, sending):
@@ -354,6 +365,26 @@ def test_a_tap_passes_on_what_it_sees_and_forgets_when_closed() -> None:
     camera.close()
     assert camera.newest_frame()[1] is None
     assert camera.meter()["brightness"] is None
+
+
+def test_a_tap_of_a_sensor_that_raises_is_lost_until_it_does_not() -> None:
+    class Raising(Switchable):
+        raises = True
+
+        def poll(self, timeout_s: float = 0.0) -> list[Chunk]:
+            if self.raises:
+                raise RuntimeError("no driver")
+            return super().poll(timeout_s)
+
+    sensor = Raising()
+    tap = Tap(sensor)
+    tap.start(time.monotonic)
+    with pytest.raises(RuntimeError, match="no driver"):
+        tap.poll()
+    assert tap.state() == "lost"
+    sensor.raises = False
+    tap.poll()
+    assert tap.state() == "running"
 
 
 def test_a_looped_recording_repeats_itself_on_one_line_of_time() -> None:

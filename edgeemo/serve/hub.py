@@ -26,6 +26,8 @@ from edgeemo.session import Event, Reading, Session, SessionStats, State
 log = logging.getLogger(__name__)
 
 STATUS_S = 0.5
+_LOOK_S = 0.1
+"""How often sensors are looked at: one that is lost is told at once, not with the next status."""
 _LATE_HOPS = 3  # without a reading for so many, it is not ready
 _TOLD_EVENTS = 100
 _LONGEST_NAME = 200
@@ -321,14 +323,22 @@ class Hub:
                 self._version += 1
                 self._deliver("event", event_message(event))
 
-    # Status, twice a second
+    # Status, twice a second and whenever a sensor changes
 
     def _tick(self) -> None:
-        while not self._stop.wait(STATUS_S):
+        told_s, told = time.monotonic(), self._states()
+        while not self._stop.wait(_LOOK_S):
+            states = self._states()
+            if states == told and time.monotonic() - told_s < STATUS_S:
+                continue
+            told_s, told = time.monotonic(), states
             try:
                 self.tell_status()
             except Exception:  # a sensor of somebody's own; the page must not go dark for it
                 log.exception("no status this time")
+
+    def _states(self) -> list[str]:
+        return [tap.state() for tap in self.taps.values()]
 
     def tell_status(self) -> None:
         """Tells how sensors and session are at this moment."""

@@ -18,6 +18,7 @@ from edgeemo.sensors.base import Chunk, Clock, Sensor, SensorStatus
 _FRESH_S = 1.0
 """A level or picture older than this is none: the device gives nothing now."""
 _LEVEL_S = 0.5
+_PATIENCE_S = 0.05
 _WORDS_S = 10.0  # how long words count after they were said, as in the session's settings
 _FLOOR_DBFS = -120.0
 _STEP = 8  # every eighth pixel tells how bright a picture is
@@ -36,6 +37,8 @@ class Tap(Sensor):
     def __init__(self, sensor: Sensor) -> None:
         self.sensor = sensor
         self.modality, self.name = sensor.modality, sensor.name
+        self._sensing = threading.Lock()
+        self._fails = False
         self._lock = threading.Lock()
         self._sound: deque[tuple[float, float, int]] = deque()  # when, sum of squares, samples
         self._words: deque[tuple[float, int]] = deque()
@@ -50,7 +53,13 @@ class Tap(Sensor):
 
     def poll(self, timeout_s: float = 0.0) -> list[Chunk]:
         """Returns what the sensor gives, after a look at it."""
-        chunks = self.sensor.poll(timeout_s)
+        try:
+            with self._sensing:
+                chunks = self.sensor.poll(timeout_s)
+        except Exception:
+            self._fails = True
+            raise
+        self._fails = False
         if isinstance(chunks, list):  # anybody may write a sensor; the session says what is wrong with it
             self._look(chunk for chunk in chunks if isinstance(chunk, Chunk))
         return chunks
@@ -68,8 +77,24 @@ class Tap(Sensor):
 
     @property
     def status(self) -> SensorStatus:
-        """How the sensor is."""
-        return self.sensor.status
+        """How the sensor is.
+
+        Some sensors are read by whoever asks, so that two threads at once would mix up the order of chunks;
+        one that hangs in the other thread is asked all the same.
+        """
+        alone = self._sensing.acquire(timeout=_PATIENCE_S)
+        try:
+            return self.sensor.status
+        finally:
+            if alone:
+                self._sensing.release()
+
+    def state(self) -> str:
+        """The state in a word, for those who look often; ``lost`` where the sensor raises."""
+        try:
+            return "lost" if self._fails else str(self.status.state)
+        except Exception:  # anybody may write a sensor; the session says what is wrong with it
+            return "lost"
 
     def forget(self) -> None:
         """Drops what was kept."""
