@@ -141,10 +141,8 @@ def wait_for_state(page: Page, modality: str, state: str) -> None:
 
 def wait_for_face(page: Page) -> None:
     """Waits until a face has been in view for some seconds, in the picture too."""
-    script = (
-        "document.querySelector('[data-modality=video][data-state=live] .since')?.textContent === 'for 3 s'"
-    )
-    page.wait_for_function(script, timeout=60_000)
+    script = "(at) => document.querySelector(at)?.textContent === 'for 3 s'"
+    page.wait_for_function(script, arg="[data-modality=video][data-state=live] .since", timeout=60_000)
 
 
 def wait(page: Page, until: float) -> None:

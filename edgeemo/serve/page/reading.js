@@ -25,7 +25,7 @@ export class ReadingView {
     setAttribute(this.card, "data-tint", emotion && tintOf(emotion, knowledge.labels));
     setAttribute(this.card, "data-empty", shown ? null : "");
     setHidden(this.sign, shown !== null);
-    setAttribute(this.sign.firstElementChild, "href", isOld ? "#sign-unknown" : "#sign-quiet");
+    setAttribute(this.sign.firstElementChild, "href", signOf(knowledge, isOld));
     setText(this.word, emotion ?? (isOld ? emptyWord(knowledge) : "no signal"));
     const share = shown ? (shown.probabilities[emotion] ?? shown.confidence) : 0;
     setShare(this.fill, share);
@@ -45,6 +45,11 @@ export class ReadingView {
     const words = isClear ? "The senses contradict each other" : "Contradiction between the senses";
     setText(this.contradiction, `${words}: ${percent(value)}`);
   }
+}
+
+function signOf(knowledge, isOld) {
+  if (knowledge.needsNotice) return "#sign-muted";
+  return isOld ? "#sign-unknown" : "#sign-quiet";
 }
 
 function emptyWord(knowledge) {
