@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 import numpy as np
-from tritonclient import http, utils  # type: ignore[import-not-found]  # only where this runs
+from tritonclient import http, utils  # only where this runs
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--lose-sound", type=float, default=1e9, metavar="S", help="the microphone fails")
     args = parser.parse_args()
 
-    from tritonclient import http, utils  # type: ignore[import-not-found]  # pip install 'tritonclient[http]'
+    from tritonclient import http, utils  # pip install 'tritonclient[http]'
 
     client = http.InferenceServerClient(args.server)
     told = client.get_model_config("emotion-audio-text")["parameters"]  # how what it takes is made

@@ -17,14 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tritonclient.grpc  # type: ignore[import-not-found]  # it is in the other Python
-import tritonclient.http  # type: ignore[import-not-found]  # it is in the other Python
-from google.protobuf import json_format, text_format  # type: ignore[import-untyped]  # it has no types
+import tritonclient.grpc  # all of these are in the other Python
+import tritonclient.http
+from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
-from tritonclient.utils import (  # type: ignore[import-not-found]  # it is in the other Python
-    InferenceServerException,
-    np_to_triton_dtype,
-)
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 Requests = dict[tuple[str, str], dict[str, Any]]
 
