@@ -374,7 +374,7 @@ def test_commands_really_mute(bundle: Bundle, broker: Broker, caplog: pytest.Log
             assert publisher.wait_connected(30)
             publisher.publish(session.read())
             assert publisher.flush(30)
-            wait_for(lambda: "a retained command on a/mute/text is not obeyed" in caplog.text, "a warning")
+            wait_for(lambda: "had kept on a/mute/text is not obeyed" in caplog.text, "a warning")
             listener.say("a/mute/nose", "ON")
             listener.say("a/mute/text", "perhaps")
             wait_for(lambda: "a/mute/text takes ON or OFF, got 'perhaps'" in caplog.text, "a warning")
