@@ -130,6 +130,8 @@ def test_parts_of_a_bucket_are_named_by_pattern_and_by_name(bucket: str, options
 
     assert found(f"{bucket}/day") == ["day/a.mp4"]
     assert found(f"{bucket}/*/*.mp4") == ["day/a.mp4"]
+    assert found(f"{bucket}/*.mp4") == ["b.mp4", "broken.mp4"]
+    assert found(f"{bucket}/**.mp4") == ["b.mp4", "broken.mp4", "day/a.mp4"]
     assert found(f"{bucket}/notes.txt") == ["notes.txt"], "what is named is taken"
     assert found(bucket, "b*.mp4") == ["b.mp4", "broken.mp4"]
 

@@ -18,7 +18,7 @@ from edgeemo.batch.recordings import Recording
 from edgeemo.errors import InputError, MissingDependencyError
 
 _PIECE = 4 * 1024 * 1024
-_MAGIC = frozenset("*?[")
+_MAGIC = frozenset("*[")  # a question mark begins the options
 
 
 def path_from_file_address(address: str) -> str:
@@ -43,12 +43,13 @@ def list_bucket(address: str, *, wanted: Callable[[str], bool]) -> Iterator[Reco
         InputError: credentials in the address, or a bucket that is not there or cannot be listed.
         MissingDependencyError: pyarrow is not installed.
     """
-    scheme, options = urlsplit(address).scheme, address.partition("?")[2]
-    is_pattern = bool(_MAGIC & set(address.partition("?")[0]))
-    whole = address.partition("?")[0]
+    base, _, options = address.partition("?")
+    whole = base
     while _MAGIC & set(whole):
         whole = whole.rpartition("/")[0]
-    files, root = _open(f"{whole}?{options}" if options and not is_pattern else address, root=whole)
+    scheme = base.partition("://")[0]
+    pattern = base.partition("://")[2] if whole != base else ""
+    files, root = _open(f"{whole}?{options}" if options else whole)
     from pyarrow import fs
 
     try:
@@ -63,9 +64,8 @@ def list_bucket(address: str, *, wanted: Callable[[str], bool]) -> Iterator[Reco
     except OSError as reason:
         raise InputError(f"{whole} cannot be listed: {_first_line(reason)}") from None
     by_path = {info.path: info for info in infos if info.type == fs.FileType.File}
-    pattern = address.partition("?")[0].partition("://")[2] if is_pattern else ""
     for path, info in by_path.items():
-        matches = fnmatch.fnmatchcase(path, pattern) if pattern else wanted(basename(path))
+        matches = _matches(path, pattern) if pattern else wanted(basename(path))
         if info is not top and not matches:
             continue
         words = by_path.get(f"{splitext(path)[0]}.srt")
@@ -120,8 +120,16 @@ def _fetch(files: Any, source: str, target: Path, most_bytes: int) -> None:
             file.write(piece)
 
 
-def _open(address: str, *, root: str | None = None) -> tuple[Any, str]:
-    """Returns the file system of an address, and the path there of it or of `root`."""
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a pattern means a path: as with files, ``*`` stays in its folder and ``**`` does not."""
+    if "**" in pattern:
+        return fnmatch.fnmatchcase(path, pattern)
+    names, wanted = path.split("/"), pattern.split("/")
+    return len(names) == len(wanted) and all(map(fnmatch.fnmatchcase, names, wanted))
+
+
+def _open(address: str) -> tuple[Any, str]:
+    """Returns the file system of an address, and its path there."""
     try:
         from pyarrow import fs
     except ImportError:
@@ -134,8 +142,6 @@ def _open(address: str, *, root: str | None = None) -> tuple[Any, str]:
             f"{parts.scheme}://...@{parts.hostname or ''} has credentials in it, which every program on this "
             "machine can see; give them by the environment or a file, as the bucket's own tools take them"
         )
-    if root is not None:
-        address = root + (f"?{address.partition('?')[2]}" if "?" in address else "")
     try:
         files, path = fs.FileSystem.from_uri(address)
     except (OSError, ValueError) as reason:  # pyarrow's own errors are among these
