@@ -37,6 +37,7 @@ if PROGRAM is None:
 EAGER = Patience(first_wait_s=0.05, most_wait_s=0.2)
 RUN = [sys.executable, "-m", "edgeemo", "run", "--media", str(RECORDING), "--json"]
 NEVER_S = 1e9
+PASSWORD = "right"  # noqa: S105 - of a user of a test
 
 
 @pytest.fixture
@@ -548,3 +549,15 @@ def test_the_newest_state_of_a_publisher_is_in_its_repr(bundle: Bundle, broker: 
         speaker.publisher.close()
         speaker.speak(2)
         assert speaker.publisher.stats.readings == 0, "what comes after the end is not taken"
+
+
+def test_a_password_over_an_unknown_plain_network_is_said(bundle: Bundle) -> None:
+    speaker = Speaker(bundle, "mqtt://ada@broker.invalid/a", password=PASSWORD)
+    try:
+        wait_for(lambda: len(speaker.told) == 2, "two sentences")
+    finally:
+        speaker.close()
+    assert speaker.told[0] == (
+        "the password for broker.invalid:1883 goes over the network unencrypted; mqtts:// encrypts it"
+    )
+    assert speaker.told[1].startswith("no MQTT broker at broker.invalid:1883: its name is not known here")
