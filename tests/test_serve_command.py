@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,40 @@ def test_a_signal_ends_it_in_good_order(number: signal.Signals, code: int) -> No
         _, err = process.communicate(timeout=20)
         assert process.returncode == code
         assert "Traceback" not in err
+
+
+def test_a_crowd_does_not_take_the_files_that_the_session_needs() -> None:
+    words = [sys.executable, "-m", "edgeemo", "serve", "--port", "0", "--max-clients", "20", *PATTERNS]
+    command = ["bash", "-c", f"ulimit -n 256; exec {shlex.join(words)}"]
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[2]
+        port = int(url.rstrip("/").rpartition(":")[2])
+        with ExitStack() as crowd:
+            for _ in range(500):
+                raw = crowd.enter_context(socket.socket())
+                raw.setblocking(False)
+                raw.connect_ex(("127.0.0.1", port))
+            time.sleep(1.0)
+        hops = -1
+
+        def goes_on() -> bool:
+            nonlocal hops
+            try:
+                found = httpx.get(f"{url}v1/stats", trust_env=False).json()["hops"]
+            except httpx.TransportError:  # the crowd is still being turned away
+                return False
+            hops = found if hops < 0 else hops
+            return bool(found > hops)
+
+        wait_for(goes_on, "readings go on")
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+        assert "Too many open files" not in err
 
 
 def test_a_recording_plays_again_and_again() -> None:

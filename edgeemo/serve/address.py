@@ -17,7 +17,8 @@ _UNSENT_BYTES = 16 * 1024
 """Bytes that the kernel takes on before those before them are on their way: what waits longer is ours to
 replace by something newer."""
 _TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; Python has the name from 3.12 on
-_BACKLOG = 256
+BACKLOG = 256
+"""Connections that wait in the kernel."""
 
 
 def is_loopback(host: str) -> bool:
@@ -56,7 +57,7 @@ def bind_socket(host: str, port: int) -> socket.socket:
         if sys.platform == "linux":
             bound.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         bound.bind(address)
-        bound.listen(_BACKLOG)
+        bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         raise ServeError(_why_not_bound(host, port, error)) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from edgeemo.serve.address import url_of
+from edgeemo.serve.address import BACKLOG, url_of
 from edgeemo.serve.app import Application
 from edgeemo.serve.connections import LiveSocket, limited_http
 from edgeemo.serve.hub import Hub
@@ -23,6 +23,9 @@ _LONGEST_MESSAGE = 1024  # clients have nothing to say on a live socket
 _PING_S = 20.0
 _LONGEST_HEAD = 16 * 1024
 _KEPT_ALIVE_S = 15
+_ACCEPTED_AT_ONCE = 16
+"""The loop accepts so many before it looks at any of them. With its own 100 or more, a crowd takes all the
+files that the process may open before the limit on connections can turn anybody away."""
 _LAST_ANSWERS_S = 1
 
 
@@ -90,6 +93,7 @@ class Server:
             server_header=False,
             lifespan="on",
             timeout_keep_alive=_KEPT_ALIVE_S,
+            backlog=_ACCEPTED_AT_ONCE,
             timeout_graceful_shutdown=_LAST_ANSWERS_S,
             h11_max_incomplete_event_size=_LONGEST_HEAD,
         )
@@ -110,6 +114,8 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Announces the address once it answers."""
         await super().startup(sockets=sockets)
+        for bound in sockets or ():
+            bound.listen(BACKLOG)  # how many may wait in the kernel is another thing
         if self.started:
             self._tell()
 
