@@ -117,6 +117,7 @@ def open_page(browser: Browser, url: str, size: tuple[int, int], scheme: str) ->
     page = browser.new_page(
         viewport={"width": size[0], "height": size[1]},
         color_scheme="dark" if scheme == "dark" else "light",
+        reduced_motion="reduce",  # a bar on its way would not show the figure beside it
         device_scale_factor=2 if size == PHONE else 1,
     )
     page.goto(url, wait_until="domcontentloaded")
