@@ -38,6 +38,8 @@ def nothing_here(reading: Reading) -> str:
             *(sought or ["  nothing: every sensor is switched off"]),
             "What works right now:",
             *(f"  {command:<{width}}  {what}" for command, what in _WORKS),
-            "One that is plugged in now is taken up by itself; Ctrl-C ends.",
+            "Install what is missing and start again; Ctrl-C ends."
+            if any("nstall it with" in line for line in sought)
+            else "One that is plugged in now is taken up by itself; Ctrl-C ends.",
         ]
     )
