@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -123,7 +124,7 @@ def test_sigterm_ends_it_as_well() -> None:
 def test_a_recording_that_ends_leaves_its_last_picture() -> None:
     seen = in_terminal(*REPLAY, "--seconds", "1.5")
     assert seen.code == 0
-    assert "0:00:01.5" in seen.text
+    assert re.search(r"0:00:0[1-9]\.\d", seen.text)
     assert not seen.screen.cursor.hidden
 
 
@@ -141,14 +142,17 @@ def test_lines_where_a_picture_is_not_wanted(words: tuple[str, ...], environment
     assert seen.code == 0
     assert b"\x1b" not in seen.written
     assert "╭" not in seen.text
-    assert ' "label": "happy"' in seen.text or "1.0s" in seen.text
+    assert "emotion   confidence" in seen.text
+    assert len(re.findall(r"^ +\d+\.\ds  ", seen.text, re.MULTILINE)) == 2
 
 
 def test_no_colour_where_none_is_wanted() -> None:
     plain = in_terminal(*REPLAY, "--seconds", "2.5", environment={"NO_COLOR": "1"})
     colours = {cell.fg for line in plain.screen.buffer.values() for cell in line.values()}
     assert colours == {"default"}
-    assert "hhh" in next(line for line in plain.lines if line.startswith("│ emotion"))
+    strip = next(line for line in plain.lines if line.startswith("│ emotion")).removeprefix("│ emotion")
+    assert "h" in strip
+    assert "█" not in strip
     coloured = in_terminal(*REPLAY, "--seconds", "1")
     assert len({cell.fg for line in coloured.screen.buffer.values() for cell in line.values()}) > 2
 
