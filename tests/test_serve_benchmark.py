@@ -48,7 +48,7 @@ def test_deliveries_are_counted_against_the_hops_and_timed_from_them() -> None:
     assert found.fewest_share == pytest.approx(0.75)
     assert found.late_ms["most"] == pytest.approx(102.0, abs=0.1)
     assert found.late_ms["p50"] == pytest.approx(2.0, abs=0.1)
-    assert share_of([holed], hop_s=0.5) == pytest.approx(0.75)
+    assert share_of([holed], hops=4) == pytest.approx(0.75)
 
 
 def test_a_good_run_has_no_problems_and_a_table() -> None:

@@ -94,10 +94,10 @@ def make_report(found: Load) -> Report:
     note = (
         "`edgeemo serve` in a process of its own plays the demo recording again and again at its own pace, "
         "int8 engines, a reading each 0.5 s; the clients are in another process on the same machine. Slow "
-        "clients take a message each 0.7 s of the four that come a second, and get the newest. The first "
+        "clients take a message each 0.7 s of the four that come a second: they fall behind by what the "
+        "kernel's buffers hold, and are cut off when a ping comes back too late. The first "
         f"{WARM_UP:.0%} are the warm-up of memory: the history fills for five minutes. Times from the hop "
-        "count everything: making the reading, "
-        "telling it, the socket, and the client's own turn."
+        "count everything: making the reading, telling it, the socket, and the client's own turn."
     )
     table = Table("A served session under load", note, ("what", "value"), rows)
     figures = {**asdict(found), "growth_bytes_per_min": round(found.growth_bytes_per_min)}

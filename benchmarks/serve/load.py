@@ -57,7 +57,7 @@ class Load:
         slow: that read more slowly than messages come.
         deaf: that never read.
         delivery: to those that read.
-        slow_delivered: share of the readings that slow ones got: they get the newest, not all.
+        slow_delivered: share of the run's readings that slow ones got.
         slow_cut_off: times that a slow one was cut off, and came back.
         hops: readings that the session made under load.
         late_hops: hops that it left out.
@@ -126,7 +126,7 @@ def measure(*, clients: int, slow: int, deaf: int, seconds: float, alone_s: floa
         slow=slow,
         deaf=deaf,
         delivery=delivery_of([one for one in heard if one["kind"] == "reading"], hop_s=hop_s),
-        slow_delivered=share_of(lazy, hop_s=hop_s),
+        slow_delivered=share_of(lazy, hops=seconds / hop_s),
         slow_cut_off=sum(one["cut_off"] for one in lazy),
         hops=after["hops"] - before["hops"],
         late_hops=after["late_hops"] - before["late_hops"],
@@ -184,10 +184,9 @@ def expected_of(one: dict[str, Any], *, hop_s: float) -> int:
     return round((times_s[-1] - times_s[0]) / hop_s) + 1 if times_s else 1
 
 
-def share_of(heard: Sequence[dict[str, Any]], *, hop_s: float) -> float:
-    """Returns the share of readings that clients got between their first and last."""
-    expected = sum(expected_of(one, hop_s=hop_s) for one in heard)
-    return sum(len(set(one["times_s"])) for one in heard) / expected if expected else 0.0
+def share_of(heard: Sequence[dict[str, Any]], *, hops: float) -> float:
+    """Returns the share of so many readings that clients got."""
+    return sum(len(set(one["times_s"])) for one in heard) / (hops * len(heard)) if heard else 0.0
 
 
 def watch_memory(pid: int, memory: list[tuple[float, int]], ended: threading.Event) -> None:
