@@ -139,11 +139,9 @@ def test_diagnoses_of_a_real_session(convert: Any) -> None:
     with Session(sensors=sensors, engines=EngineOptions(variant="int8")) as session:
         session.start()
         session.mute("video")
-        reading = session.read()
-        found = {
-            d.name: d
-            for d in convert.diagnoses_from_session(reading, session.stats(), expected=["audio"], name="node")
-        }
+        reading, stats = session.read(), session.stats()
+    diagnoses = convert.diagnoses_from_session(reading, stats, expected=["audio"], name="node")
+    found = {diagnosis.name: diagnosis for diagnosis in diagnoses}
     assert set(found) == {"node: audio", "node: video", "node: text", "node: engine"}
     assert found["node: video"].level == convert.OK
     assert found["node: video"].values["state"] == "muted"
