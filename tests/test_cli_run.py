@@ -78,7 +78,7 @@ def test_demo_prints_a_timeline() -> None:
     [
         (("run", "--media", "no-such-file.mp4"), 1, "no such media file"),
         (("run", "--media", str(RECORDING), "--drop", "video@5-3"), 2, "must come after the start"),
-        (("run", "--drop", "video@3-5"), 2, "--media"),
+        (("run", "--drop", "smell@3-5"), 2, "unknown modality 'smell'; there are: audio, video, text"),
         (("run", "--media", str(RECORDING), "--append"), 2, "name it with --record"),
         (("run", "--media", str(RECORDING), "--record", "a.csv"), 1, "ends in none of .jsonl, .parquet"),
         (("run", "--media", str(RECORDING), "--record", "no/a.jsonl"), 1, "there is no such folder"),

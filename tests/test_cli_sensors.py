@@ -15,6 +15,8 @@ from edgeemo.errors import SensorError
 from edgeemo.sensors import MediaFile, Sensor
 from edgeemo.shipped import RECORDING
 
+ALL = ("audio", "video", "text")
+
 
 def parse(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
@@ -48,21 +50,38 @@ def names(sensors: Sequence[Sensor]) -> list[str]:
 def test_words_on_the_command_line_mean_sensors(words: str, expected: list[str]) -> None:
     args = parse(*words.split())
     assert misuse_of_sensor_options(args) == ""
-    assert names(sensors_from_options(args, None)) == expected
+    assert names(sensors_from_options(args, None, modalities=ALL)) == expected
+
+
+def test_no_device_is_opened_that_the_model_does_not_listen_to() -> None:
+    assert names(sensors_from_options(parse(), None, modalities=["video", "heart_rate"])) == ["first camera"]
+    asked = sensors_from_options(parse("--mic", "default"), None, modalities=["heart_rate"])
+    assert names(asked) == ["default microphone"]  # the session then says why not
+
+
+def test_a_live_sensor_fails_as_rehearsed(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "run --mic none --camera pattern --drop video@1-60 --seconds 2 --json"
+    assert program.main(words.split()) == 0
+    video = json.loads(capsys.readouterr().out.splitlines()[-1])["states"]["video"]
+    assert video["state"] == "lost"
+    assert video["why"] == "taken away from 1 to 60 s, to rehearse a failure"
+
+
+def test_what_fails_is_something_that_the_model_listens_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["run", "--media", str(RECORDING), "--drop", "smell@1-2"]) == 2
+    assert "unknown modality 'smell'; there are: audio, video, text" in capsys.readouterr().err
 
 
 def test_a_recording_is_live_only_at_its_own_pace() -> None:
     with MediaFile(RECORDING) as media:
-        assert sensors_from_options(parse("--media", "x"), media) == []
-        sensors = sensors_from_options(parse("--media", "x", "--pace", "real"), media)
+        assert sensors_from_options(parse("--media", "x"), media, modalities=ALL) == []
+        sensors = sensors_from_options(parse("--media", "x", "--pace", "real"), media, modalities=ALL)
         assert [sensor.modality for sensor in sensors] == ["audio", "video", "text"]
 
 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("--drop video@1-2", "give one with --media"),
-        ("--drop video@1-2 --media x --pace real", "at the fast pace"),
         ("--media x --mic 1", "leave --mic, --camera, --text and --sensor away"),
         ("--media x --sensor stdin", "leave --mic, --camera, --text and --sensor away"),
         ("--pace real", "give one with --media"),
@@ -74,10 +93,10 @@ def test_options_that_do_not_fit_together_are_refused(words: str, why: str) -> N
 
 def test_what_is_not_there_is_refused_unless_it_is_waited_for() -> None:
     words = ("--mic", "none", "--camera", "/dev/v4l/by-id/no-such-camera")
-    (camera,) = sensors_from_options(parse(*words), None)
+    (camera,) = sensors_from_options(parse(*words), None, modalities=ALL)
     with pytest.raises(SensorError, match="there is no camera /dev/v4l/by-id/no-such-camera"):
         camera.start(lambda: 0.0)
-    (camera,) = sensors_from_options(parse(*words, "--wait-for-sensors"), None)
+    (camera,) = sensors_from_options(parse(*words, "--wait-for-sensors"), None, modalities=ALL)
     camera.start(lambda: 0.0)
     camera.close()
 

@@ -27,8 +27,12 @@ class Drop:
         return f"{self.modality}@{self.from_s:g}-{self.to_s:g}"
 
 
-def parse_drop(text: str, modalities: Sequence[str] = (AUDIO, VIDEO, TEXT)) -> Drop:
+def parse_drop(text: str, modalities: Sequence[str] | None = (AUDIO, VIDEO, TEXT)) -> Drop:
     """Returns the failure that a person wrote, such as ``video@1-2.5``.
+
+    Args:
+        text: ``MODALITY@FROM-TO`` in seconds.
+        modalities: those that there are; None where that is not known yet.
 
     Raises:
         InputError: another form, an unknown modality, or an end that is not after the start.
@@ -40,7 +44,7 @@ def parse_drop(text: str, modalities: Sequence[str] = (AUDIO, VIDEO, TEXT)) -> D
             "write MODALITY@FROM-TO in seconds, for example video@1-2.5"
         )
     modality, from_s, to_s = match[1], float(match[2]), float(match[3])
-    if modality not in modalities:
+    if modalities is not None and modality not in modalities:
         raise InputError(f"{text!r}: unknown modality {modality!r}; there are: {', '.join(modalities)}")
     if not from_s < to_s:
         raise InputError(f"{text!r}: the end ({to_s:g} s) must come after the start ({from_s:g} s)")

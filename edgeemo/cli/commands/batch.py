@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgeemo.cli.exit_codes import FAILED, UsageError
 from edgeemo.cli.options.engines import add_engine_options, engine_options
 from edgeemo.cli.options.output import add_json_option
-from edgeemo.cli.options.values import setting
+from edgeemo.cli.options.session import add_settings_option
 from edgeemo.errors import InputError
 from edgeemo.session import Session
 
@@ -74,14 +74,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="GB",
         help="the most that is fetched of one recording in a bucket (default 16)",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        type=setting,
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a setting of the session, such as hop_s=0.25; repeatable",
-    )
+    add_settings_option(parser)
     add_engine_options(parser)
     add_json_option(parser, "batch")
 

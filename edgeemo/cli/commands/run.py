@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from edgeemo.bundle import Bundle
@@ -16,15 +16,19 @@ from edgeemo.cli.options.mqtt import add_mqtt_options, misuse_of_mqtt_options, p
 from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.options.record import add_record_options, recorded, recorder_for
 from edgeemo.cli.options.sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
-from edgeemo.cli.options.values import drop, seconds, setting
+from edgeemo.cli.options.session import (
+    add_settings_option,
+    bundle_from_options,
+    check_drops,
+    settings_from_options,
+)
+from edgeemo.cli.options.values import drop, seconds
 from edgeemo.cli.show.first_run import Advice, nothing_here
 from edgeemo.cli.show.timeline import print_readings
 from edgeemo.cli.show.view import may_show_view, show_view
-from edgeemo.errors import ExportError, InputError
+from edgeemo.errors import ExportError
 from edgeemo.sensors import MediaFile
-from edgeemo.session import EventKind, Reading, Session, Settings
-from edgeemo.session.settings import settings_from_thresholds, settings_with
-from edgeemo.shipped import DEFAULT_BUNDLE
+from edgeemo.session import EventKind, Reading, Session
 
 
 def add_parser(subparsers: Any) -> None:
@@ -52,19 +56,12 @@ def add_parser(subparsers: Any) -> None:
         type=drop,
         default=[],
         metavar="MODALITY@FROM-TO",
-        help="take a sensor of the recording away between two times in seconds; repeatable",
+        help="take a sensor away between two times in seconds, to rehearse a failure; repeatable",
     )
     group.add_argument(
         "--seconds", type=seconds, metavar="S", help="stop after this many seconds of readings"
     )
-    group.add_argument(
-        "--set",
-        action="append",
-        type=setting,
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a setting of the session, such as hop_s=0.25; repeatable",
-    )
+    add_settings_option(group)
     group.add_argument(
         "--notice",
         metavar="TEXT",
@@ -92,10 +89,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(misuse)
     if args.append and not args.record:
         raise UsageError("--append goes on with a record; name it with --record FILE")
-    bundle = Bundle.open(args.bundle or DEFAULT_BUNDLE)
-    settings = _settings(bundle, args.set)
+    bundle = bundle_from_options(args)
+    settings = settings_from_options(args, bundle)
+    check_drops(args.drop, bundle)
     media = MediaFile(args.media) if args.media else None
-    sensors = sensors_from_options(args, media)
+    sensors = sensors_from_options(args, media, modalities=bundle.manifest.order)
     if media is None and not sensors:
         raise UsageError("every sensor is switched off; give --mic, --camera, --text or --media")
     if hint := _updated_copy(bundle):
@@ -124,16 +122,6 @@ def run(args: argparse.Namespace) -> int:
     for fault in media.faults if media else ():
         print(f"edgeemo run: {fault}", file=sys.stderr)
     return FAILED if recorder is not None and recorder.lost else 0
-
-
-def _settings(bundle: Bundle, changes: Sequence[tuple[str, Any]]) -> Settings:
-    """Returns the bundle's settings with those that ``--set`` changes, before any engine is opened."""
-    try:
-        return settings_with(settings_from_thresholds(bundle.manifest.thresholds), dict(changes))
-    except InputError as error:
-        if not changes:
-            raise  # the bundle's own
-        raise UsageError(f"--set: {error}") from None
 
 
 def _updated_copy(bundle: Bundle) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from edgeemo.cli.exit_codes import UsageError
 from edgeemo.cli.options.engines import add_engine_options, engine_options
 from edgeemo.cli.options.mqtt import add_mqtt_options, misuse_of_mqtt_options, publisher_for
 from edgeemo.cli.options.sensors import add_sensor_options, misuse_of_sensor_options, sensors_from_options
-from edgeemo.cli.options.values import setting
+from edgeemo.cli.options.session import add_settings_option, bundle_from_options, settings_from_options
 from edgeemo.cli.show.first_run import nothing_here
 from edgeemo.sensors import MediaFile, Sensor, play
 from edgeemo.session import Reading, Session
@@ -50,14 +51,7 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="take over newer engines whenever the bundle changes, as `edgeemo update` changes it",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        type=setting,
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a setting of the session, such as hop_s=0.25; repeatable",
-    )
+    add_settings_option(parser)
     add_mqtt_options(parser)
     add_engine_options(parser)
 
@@ -94,7 +88,7 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until Ctrl-C or SIGTERM."""
-    args.drop, args.pace = [], "real" if args.media else "fast"
+    args.pace = "real" if args.media else "fast"
     if misuse := misuse_of_sensor_options(args) or misuse_of_mqtt_options(args):
         raise UsageError(misuse)
     if args.loop and not args.media:
@@ -120,14 +114,16 @@ def run(args: argparse.Namespace) -> int:
     )
     with ExitStack() as stack:
         bound = stack.enter_context(bind_socket(options.host, options.port))  # before any device opens
-        media, sensors = _sources(args, stack)
+        bundle = bundle_from_options(args)
+        settings = settings_from_options(args, bundle)
+        media, sensors = _sources(args, stack, bundle.manifest.order)
         taps = tap_sensors(sensors)
         session = stack.enter_context(
             Session(
                 args.bundle,
                 sensors=taps,
                 engines=engine_options(args),
-                settings=dict(args.set),
+                settings=settings,
                 notice=options.notice,
             )
         )
@@ -148,7 +144,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(args: argparse.Namespace, stack: ExitStack) -> tuple[MediaFile | None, list[Sensor]]:
+def _sources(
+    args: argparse.Namespace, stack: ExitStack, modalities: Sequence[str]
+) -> tuple[MediaFile | None, list[Sensor]]:
     """Returns the recording, where there is one, and the sensors."""
     if args.loop:
         from edgeemo.serve.looped import LoopedMedia, play_again_and_again
@@ -156,10 +154,12 @@ def _sources(args: argparse.Namespace, stack: ExitStack) -> tuple[MediaFile | No
         looped = stack.enter_context(LoopedMedia(args.media))
         return looped, [*play_again_and_again(looped)]
     media = stack.enter_context(MediaFile(args.media)) if args.media else None
-    sensors: list[Sensor] = [*play(media)] if media else sensors_from_options(args, None)
+    sensors: list[Sensor] = (
+        [*play(media)] if media else sensors_from_options(args, None, modalities=modalities)
+    )
     if not sensors:
         raise UsageError("every sensor is switched off; give --mic, --camera, --text or --media")
-    return media, sensors
+    return None, sensors
 
 
 def _names_sensors(args: argparse.Namespace) -> bool:

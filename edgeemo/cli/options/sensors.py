@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from edgeemo.modality import AUDIO, VIDEO
 from edgeemo.sensors import MediaFile, Sensor, StdinText, play, sensor_from_spec
@@ -31,8 +32,8 @@ def add_sensor_options(parser: argparse.ArgumentParser, *, real_pace: bool = Fal
         action="append",
         default=[],
         metavar="NAME[:ARGUMENT]",
-        help="a sensor that an installed package registers, see `edgeemo devices`; it takes the place of the "
-        "default microphone or camera; repeatable",
+        help="a sensor that an installed package registers, see `edgeemo devices`, or csv:MODALITY=FILE, a "
+        "table of numbers; it takes the place of the default microphone or camera; repeatable",
     )
     group.add_argument(
         "--wait-for-sensors",
@@ -52,8 +53,6 @@ def add_sensor_options(parser: argparse.ArgumentParser, *, real_pace: bool = Fal
 
 def misuse_of_sensor_options(args: argparse.Namespace) -> str:
     """Returns what is wrong with the combination of options, in one sentence; empty if nothing is."""
-    if args.drop and not (args.media and args.pace == "fast"):
-        return "--drop rehearses failures of a recording; give one with --media, at the fast pace"
     if args.media and (args.mic or args.camera or args.text or args.sensor):
         return "--media replays a recording; leave --mic, --camera, --text and --sensor away with it"
     if args.pace == "real" and not args.media:
@@ -61,8 +60,17 @@ def misuse_of_sensor_options(args: argparse.Namespace) -> str:
     return ""
 
 
-def sensors_from_options(args: argparse.Namespace, media: MediaFile | None) -> list[Sensor]:
+def sensors_from_options(
+    args: argparse.Namespace, media: MediaFile | None, *, modalities: Sequence[str]
+) -> list[Sensor]:
     """Returns the sensors asked for; a recording at its own pace is some, at the fast pace none.
+
+    The default microphone and camera are taken where nothing is said of them and the model listens to them.
+
+    Args:
+        args: what `add_sensor_options` parsed.
+        media: the recording, where there is one.
+        modalities: what the model takes.
 
     Raises:
         SensorError: a registered sensor that does not exist, or cannot be made.
@@ -70,11 +78,11 @@ def sensors_from_options(args: argparse.Namespace, media: MediaFile | None) -> l
     if media is not None:
         return list(play(media)) if args.pace == "real" else []
     sensors = [sensor_from_spec(spec) for spec in args.sensor]
-    taken = {sensor.modality for sensor in sensors}
+    by_default = set(modalities) - {sensor.modality for sensor in sensors}
     required = not args.wait_for_sensors
-    if args.mic != "none" and (args.mic or AUDIO not in taken):
+    if args.mic != "none" and (args.mic or AUDIO in by_default):
         sensors.append(microphone_from_spec(_device(args.mic), required=required))
-    if args.camera != "none" and (args.camera or VIDEO not in taken):
+    if args.camera != "none" and (args.camera or VIDEO in by_default):
         sensors.append(camera_from_spec(_device(args.camera), required=required))
     if args.text == "stdin":
         sensors.append(StdinText())

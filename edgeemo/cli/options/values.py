@@ -11,9 +11,9 @@ from edgeemo.sensors.drop import Drop, parse_drop
 
 
 def drop(text: str) -> Drop:
-    """Parses ``MODALITY@FROM-TO`` for argparse."""
+    """Parses ``MODALITY@FROM-TO`` for argparse; which modalities there are, the model says."""
     try:
-        return parse_drop(text)
+        return parse_drop(text, None)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
