@@ -218,7 +218,7 @@ def figure(client: Any, name: str) -> float:
 def test_connections_that_ask_for_nothing_leave_room_for_those_that_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edgeemo.serve.connections._FIRST_REQUEST_S", 0.5)
+    monkeypatch.setattr("edgeemo.serve.connections._REQUEST_S", 0.5)
     with served([PatternMicrophone()], max_clients=1) as server, ExitStack() as stack:
         silent = [
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(100)
