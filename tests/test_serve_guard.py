@@ -121,6 +121,19 @@ def test_a_browser_logs_in_and_keeps_a_cookie_that_is_not_the_token(locked: Serv
         assert client.get("/").headers["location"] == "/login"
 
 
+def test_a_form_of_somebody_else_is_refused_as_a_wrong_token(locked: Served) -> None:
+    with locked.client() as client:
+        answer = client.post("/login", content=b"&".join([b"field=1"] * 40))
+    assert answer.status_code == 401
+    assert "This is not the token of this server." in answer.text
+
+
+def test_cookies_of_other_servers_on_this_machine_do_no_harm(locked: Served) -> None:
+    cookies = f'theirs={{"a": [1, "b"]}}; edgeemo={cookie_from_token(TOKEN)}; more=é'
+    with locked.client(headers={"cookie": cookies.encode("latin-1")}) as client:
+        assert client.get("/v1/stats").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [

@@ -6,7 +6,6 @@ import asyncio
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
 
 from edgeemo.serve.address import ip_from_text, name_of_host_header, names_of_ours
 from edgeemo.serve.options import ServeOptions
@@ -158,11 +157,12 @@ def _foreign(scope: Scope, headers: Mapping[str, str], host: str) -> str:
 
 
 def _cookie_of(header: str) -> str:
-    try:
-        morsel = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""
+    """Returns our cookie; those of other servers on this machine come along and may hold anything."""
+    for part in header.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
 
 
 def _retry_after(wait_s: float) -> list[tuple[bytes, bytes]]:

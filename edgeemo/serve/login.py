@@ -21,8 +21,11 @@ def login_page(folder: Path, problem: str = "") -> str:
 
 
 def token_from_form(body: bytes) -> str:
-    """Returns what was typed; empty where nothing was."""
-    fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=8)
+    """Returns what was typed; empty where nothing was, or where this is no form of ours."""
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=8)
+    except ValueError:
+        return ""
     return fields.get("token", [""])[0].strip()
 
 
