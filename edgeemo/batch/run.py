@@ -16,7 +16,7 @@ from edgeemo.batch.score import Scorer
 from edgeemo.batch.table import Scored, failed
 from edgeemo.errors import InputError, RecordError
 from edgeemo.records import RecordHeader
-from edgeemo.records.parquet import check_parquet
+from edgeemo.records.table import check_parquet
 
 Pool = Callable[[Sequence[Recording]], Iterator[Scored]]
 """Scores recordings and yields what came of each, in any order."""

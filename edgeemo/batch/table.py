@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeemo.errors import RecordError
 from edgeemo.records import RecordHeader
-from edgeemo.records.parquet import record_schema, row_from_reading
+from edgeemo.records.table import row_from_reading, schema_of
 
 METADATA = b"edgeemo_batch"
 ROWS = 4096
@@ -56,7 +56,7 @@ def table_schema(header: RecordHeader, said: Mapping[str, Any] | None = None) ->
     """
     import pyarrow as pa
 
-    schema = record_schema([header])
+    schema = schema_of([header])
     fields = [
         pa.field("path", pa.string()),
         schema.field("session"),

@@ -13,9 +13,10 @@ from edgeemo.records.emotionml import write_emotionml
 from edgeemo.records.header import RecordHeader
 from edgeemo.records.journaled import JournaledRecorder
 from edgeemo.records.jsonl import JsonlRecorder, line_from_json
-from edgeemo.records.parquet import check_parquet, write_parquet
+from edgeemo.records.parquet import write_parquet
 from edgeemo.records.read import iterate_record
 from edgeemo.records.recorder import Recorder, refusal
+from edgeemo.records.table import check_parquet
 
 SUFFIXES = (".jsonl", ".parquet", ".xml", ".emotionml")
 """JSON lines, Parquet, and twice EmotionML."""

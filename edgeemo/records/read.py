@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeemo.errors import RecordError
 from edgeemo.records.header import RecordHeader, header_from_json, is_header
+from edgeemo.records.table import iterate_parquet
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,6 @@ def iterate_record(path: Path) -> Iterator[RecordHeader | dict[str, Any]]:
         RecordError, FormatVersionError, MissingDependencyError: as `read_records`.
     """
     if path.suffix == ".parquet":
-        from edgeemo.records.parquet import iterate_parquet
-
         yield from iterate_parquet(path)
     elif path.suffix == ".jsonl":
         yield from _iterate_lines(path)

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeemo.batch import find_recordings
     from edgeemo.batch.plan import plan_from_options
     from edgeemo.batch.ray_pool import check_ray
-    from edgeemo.records.parquet import check_parquet
+    from edgeemo.records.table import check_parquet
 
     if args.workers == 0 and args.address:
         raise UsageError("--workers 0 scores in this process; leave --address away with it")
