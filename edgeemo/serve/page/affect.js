@@ -1,6 +1,6 @@
 // The plane of valence and arousal with a trace of the last minute that fades.
 
-import { byId, drawn, setAttribute, setHidden, setText } from "./elements.js";
+import { byId, setAttribute, setHidden, setText, svgElement } from "./elements.js";
 import { signed } from "./words.js";
 
 const TRACE_S = 60;
@@ -9,16 +9,16 @@ const PIECES = 120;
 export class AffectView {
   constructor() {
     this.figures = byId("affect-figures");
-    this.landmarks = drawn("g", { class: "landmarks", "aria-hidden": "true" });
-    this.trace = drawn("g", { class: "trace", "aria-hidden": "true" });
-    this.halo = drawn("circle", { class: "halo", r: 0.13 });
-    this.dot = drawn("circle", { class: "dot", r: 0.06 });
-    this.picture = drawn(
+    this.landmarks = svgElement("g", { class: "landmarks", "aria-hidden": "true" });
+    this.trace = svgElement("g", { class: "trace", "aria-hidden": "true" });
+    this.halo = svgElement("circle", { class: "halo", r: 0.13 });
+    this.dot = svgElement("circle", { class: "dot", r: 0.06 });
+    this.picture = svgElement(
       "svg",
       { viewBox: "-1.16 -1.16 2.32 2.32", role: "img", "aria-labelledby": "affect-figures" },
-      drawn("rect", { class: "frame", x: -1, y: -1, width: 2, height: 2, rx: 0.1 }),
-      drawn("circle", { class: "ring", r: 0.5 }),
-      drawn("path", { class: "axis", d: "M-1 0H1M0 -1V1" }),
+      svgElement("rect", { class: "frame", x: -1, y: -1, width: 2, height: 2, rx: 0.1 }),
+      svgElement("circle", { class: "ring", r: 0.5 }),
+      svgElement("path", { class: "axis", d: "M-1 0H1M0 -1V1" }),
       axisName("excited", 0, -1.05),
       axisName("calm", 0, 1.13),
       axisName("unpleasant", -1.05, 0, -90),
@@ -30,6 +30,7 @@ export class AffectView {
     );
     byId("plane").append(this.picture);
     this.newest_s = null;
+    this.fades = null;
     this.made = null;
   }
 
@@ -59,7 +60,7 @@ export class AffectView {
       if (age_s > TRACE_S) break;
       if (from.valence === null || to.valence === null) continue;
       pieces.push(
-        drawn("line", {
+        svgElement("line", {
           x1: from.valence,
           y1: -from.arousal,
           x2: to.valence,
@@ -77,8 +78,8 @@ export class AffectView {
     const places = Object.entries(coordinates ?? {});
     this.landmarks.replaceChildren(
       ...places.flatMap(([label, [valence, arousal]]) => {
-        const name = drawn("text", { x: valence, y: -arousal - 0.06, class: sideOf(label, places) }, label);
-        return [drawn("circle", { cx: valence, cy: -arousal, r: 0.022 }), name];
+        const name = svgElement("text", { x: valence, y: -arousal - 0.06, class: sideOf(label, places) }, label);
+        return [svgElement("circle", { cx: valence, cy: -arousal, r: 0.022 }), name];
       }),
     );
   }
@@ -97,5 +98,5 @@ function figuresOf({ valence, arousal }) {
 
 function axisName(words, x, y, turn = 0) {
   const place = turn ? { transform: `translate(${x} ${y}) rotate(${turn})` } : { x, y };
-  return drawn("text", { class: "axis-name", ...place }, words);
+  return svgElement("text", { class: "axis-name", ...place }, words);
 }

@@ -10,12 +10,12 @@ export function element(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
 
-export function drawn(tag, attributes = {}, ...children) {
+export function svgElement(tag, attributes = {}, ...children) {
   return filled(document.createElementNS(SVG, tag), attributes, children);
 }
 
 export function sign(name, className = "sign") {
-  return drawn("svg", { class: className, "aria-hidden": "true" }, drawn("use", { href: `#${name}` }));
+  return svgElement("svg", { class: className, "aria-hidden": "true" }, svgElement("use", { href: `#${name}` }));
 }
 
 export function setText(node, text) {
@@ -35,16 +35,16 @@ export function setHidden(node, hidden) {
 }
 
 // A share from 0 to 1 that the style sheet turns into a length.
-export function setShare(node, share, name = "--share") {
+export function setShare(node, share) {
   const text = Math.max(0, Math.min(1, share)).toFixed(3);
-  if (node.style.getPropertyValue(name) !== text) node.style.setProperty(name, text);
+  if (node.style.getPropertyValue("--share") !== text) node.style.setProperty("--share", text);
 }
 
 // The sign and the words of a state; colour comes from the style sheet and is never alone.
 export function showState(node, state, words) {
   if (node.dataset.state !== state || !node.firstElementChild) {
     node.dataset.state = state;
-    node.replaceChildren(sign(`sign-${state}`), element("span", { class: "words" }));
+    node.replaceChildren(sign(`sign-${state}`), element("span"));
   }
   setText(node.lastElementChild, words);
 }

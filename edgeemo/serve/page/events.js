@@ -46,7 +46,7 @@ function rowOf(event, now_s) {
   const known = event.kind === "state_changed" && typeof state === "string" && document.getElementById(`sign-${state}`);
   return element(
     "li",
-    { "data-kind": event.kind },
+    {},
     element("time", { class: "soft" }, when),
     sign(known ? `sign-${state}` : (SIGNS[event.kind] ?? "sign-quiet")),
     element("span", {}, sentence(event.message)),

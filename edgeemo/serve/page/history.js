@@ -47,12 +47,12 @@ export class History {
 
   // Times at which another set of sensors began to serve.
   swaps() {
-    const swaps = [];
+    const times_s = [];
     for (let index = 1; index < this.points.length; index += 1) {
       const [before, after] = [this.points[index - 1], this.points[index]];
-      if (before.subset !== after.subset) swaps.push({ time_s: after.time_s, before: before.subset, after: after.subset });
+      if (before.subset !== after.subset) times_s.push(after.time_s);
     }
-    return swaps;
+    return times_s;
   }
 }
 

@@ -28,15 +28,13 @@ const connection = new Connection({
     draw();
   },
 });
-const preview = new PreviewView();
-preview.onClick = draw;
 const views = [
   new LinkView({ onRetry: () => connection.retry() }),
   new NoticeView({ onChange: draw }),
   new ReadingView(),
   new BarsView(),
   new AffectView(),
-  preview,
+  new PreviewView({ onChange: draw }),
   new SensorsView({ onChange: draw }),
   new TimelineView(),
   new FactsView(),

@@ -6,7 +6,7 @@ const GIVES_FRAMES = ["live", "quiet", "poor"];
 const RETRY_MS = 2000;
 
 export class PreviewView {
-  constructor() {
+  constructor({ onChange }) {
     this.card = byId("preview");
     this.image = byId("preview-image");
     this.why = byId("preview-why");
@@ -16,7 +16,7 @@ export class PreviewView {
     this.button.addEventListener("click", () => {
       this.isWanted = !this.isWanted;
       this.failedAt_ms = -Infinity;
-      this.onClick?.();
+      onChange();
     });
     this.image.addEventListener("error", () => {
       if (this.image.hasAttribute("src")) this.failedAt_ms = performance.now();

@@ -2,7 +2,7 @@
 
 import { History, pointOf } from "./history.js";
 
-export const STALE_MS = 2000;
+const STALE_MS = 2000;
 const KEPT_EVENTS = 100;
 const CLEAR_CONTRADICTION = 0.75;
 

@@ -1,6 +1,6 @@
 // Emotion, mood, sensors in use and engine swaps over the last five minutes.
 
-import { byId, drawn, element, setText } from "./elements.js";
+import { byId, element, setText, svgElement } from "./elements.js";
 import { KEPT_S } from "./history.js";
 import { tintOf } from "./tints.js";
 import { listed, modalityWords, percent } from "./words.js";
@@ -38,23 +38,23 @@ export class TimelineView {
     for (const run of history.runs((point) => (point.subset === null ? NO_SIGNAL : (point.emotion ?? point.label))).filter(inView)) {
       const row = this.labels.indexOf(run.value);
       const tint = run.value === NO_SIGNAL ? "none" : tintOf(run.value, this.labels);
-      if (row >= 0) rows.push(drawn("rect", { ...place(run), y: row + 0.12, height: 0.52, "data-tint": tint }));
+      if (row >= 0) rows.push(svgElement("rect", { ...place(run), y: row + 0.12, height: 0.52, "data-tint": tint }));
     }
     for (const run of history.runs((point) => point.mood).filter(inView)) {
       const row = this.labels.indexOf(run.value);
       const tint = tintOf(run.value, this.labels);
-      if (row >= 0) rows.push(drawn("rect", { class: "mood-run", ...place(run), y: row + 0.76, height: 0.14, "data-tint": tint }));
+      if (row >= 0) rows.push(svgElement("rect", { ...place(run), y: row + 0.76, height: 0.14, "data-tint": tint }));
     }
     this.modalities.forEach((modality, index) => {
       const serves = (point) => (point.subset?.split("+").includes(modality) ? modality : null);
       const y = this.labels.length + 1 + index + 0.35;
       for (const run of history.runs(serves).filter(inView)) {
-        rows.push(drawn("rect", { class: "served", ...place(run), y, height: 0.3 }));
+        rows.push(svgElement("rect", { class: "served", ...place(run), y, height: 0.3 }));
       }
     });
-    for (const { time_s } of history.swaps()) {
+    for (const time_s of history.swaps()) {
       const [x, y] = [(time_s - from_s).toFixed(2), this.labels.length];
-      if (time_s > from_s) rows.push(drawn("path", { class: "swap", d: `M${x} ${y + 0.12}V${y + 0.88}` }));
+      if (time_s > from_s) rows.push(svgElement("path", { class: "swap", d: `M${x} ${y + 0.12}V${y + 0.88}` }));
     }
     this.marks.replaceChildren(...rows);
   }
@@ -73,12 +73,12 @@ export class TimelineView {
     );
     const lines = Array.from({ length: count + 1 }, (_, row) => `M0 ${row}H${KEPT_S}`).join("");
     const minutes = [60, 120, 180, 240].map((x) => `M${x} 0V${count}`).join("");
-    this.marks = drawn("g");
-    const chart = drawn(
+    this.marks = svgElement("g");
+    const chart = svgElement(
       "svg",
       { viewBox: `0 0 ${KEPT_S} ${count}`, preserveAspectRatio: "none", role: "img", "aria-labelledby": "timeline-title timeline-summary" },
-      drawn("path", { class: "grid", d: lines + minutes }),
-      drawn("path", { class: "border", d: `M0 ${this.labels.length}H${KEPT_S}` }),
+      svgElement("path", { class: "grid", d: lines + minutes }),
+      svgElement("path", { class: "border", d: `M0 ${this.labels.length}H${KEPT_S}` }),
       this.marks,
     );
     const axis = element(
