@@ -55,6 +55,7 @@ def served(
     settings: dict[str, Any] | None = None,
     lasts_s: float | None = None,
     on_reading: Callable[[Reading], object] = lambda reading: None,
+    on_silence: Callable[[str], object] = lambda why: None,
     **options: Any,
 ) -> Iterator[Served]:
     """Serves a session in a thread until the block ends."""
@@ -75,6 +76,7 @@ def served(
         preview=chosen.preview,
         lasts_s=lasts_s,
         on_reading=on_reading,
+        on_silence=on_silence,
     )
     ready = threading.Event()
     server = Server(bound, chosen, hub, announce=lambda url: ready.set())

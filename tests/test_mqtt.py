@@ -18,8 +18,8 @@ from edgeemo.mqtt.discovery import discovery_from_manifest
 from edgeemo.mqtt.messages import (
     Message,
     json_text,
-    last_reading,
     modality_json,
+    silent_reading,
     state_from_reading,
     words_of_state,
 )
@@ -77,6 +77,8 @@ def test_without_a_topic_it_is_named_after_the_machine(monkeypatch: pytest.Monke
         ("mqtt://host/a#", "belongs into an MQTT address"),
         ("mqtt://host/a?b", "belongs into an MQTT address"),
         ("mqtt://host/$SYS", "does not start with"),
+        ("mqtt://host/a%0Ab", "nor control characters"),
+        ("mqtt://host/a%C2%85b", "nor control characters"),
         ("mqtt://host/" + "x" * 1025, "at most 1024 bytes"),
     ],
 )
@@ -85,11 +87,24 @@ def test_addresses_that_cannot_be_used(url: str, message: str) -> None:
         address_from_url(url)
 
 
-@pytest.mark.parametrize("url", ["mqtt://ada:secret@host/topic", "mqtt://ada:secret@host:99999999/t"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mqtt://ada:secret@host/topic",
+        "mqtt://ada:secret@host:99999999/t",
+        "mqtt//ada:secret@host/topic",
+        "ada:secret@host/topic",
+        "mqtt:ada:secret@host/topic",
+    ],
+)
 def test_a_password_in_an_address_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InputError) as caught:
         address_from_url(url)
     assert "secret" not in str(caught.value)
+
+
+def test_names_that_are_no_text_can_be_sent() -> None:
+    assert json_text({"why": "the file \udcff.wav is away"}) == '{"why":"the file ?.wav is away"}'
 
 
 def test_the_state_is_the_reading_in_short() -> None:
@@ -113,7 +128,7 @@ def test_the_state_is_the_reading_in_short() -> None:
 
 
 def test_the_end_says_nothing_stale() -> None:
-    ended = last_reading(["audio", "video"], time_s=9.0)
+    ended = silent_reading(["audio", "video"], time_s=9.0, why="the session has ended")
     state = state_from_reading(ended)
     assert state["signal"] is False
     assert state["label"] == "no signal"
@@ -286,7 +301,8 @@ def test_what_home_assistant_shows_of_our_messages(manifest: Manifest) -> None:
         template = told["components"][key]["value_template"]
         return str(jinja.Environment().from_string(template).render(value_json=message))
 
-    state, ended = state_from_reading(READING), state_from_reading(last_reading(["audio"], time_s=2.0))
+    state = state_from_reading(READING)
+    ended = state_from_reading(silent_reading(["audio"], time_s=2.0, why="it was enough"))
     assert {key: shown(key, state) for key in ("emotion", "mood", "confidence", "valence", "arousal")} == {
         "emotion": "happy",
         "mood": "sad",

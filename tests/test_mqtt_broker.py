@@ -153,6 +153,40 @@ def test_who_comes_late_hears_what_is_true_now(bundle: Bundle, broker: Broker) -
             assert "home/robot/event" not in kept
 
 
+def test_who_comes_into_silence_hears_nothing_of_what_was(bundle: Bundle, broker: Broker) -> None:
+    with speaking(bundle, broker) as speaker, listening(broker) as listener:
+        speaker.speak(4)
+        topics = speaker.publisher.topics
+        wait_for(lambda: any(state["signal"] for state in listener.data(topics.state)), "a state")
+        speaker.publisher.silence("somebody took it back")
+        wait_for(lambda: not listener.data(topics.state)[-1]["signal"], "silence")
+        with listening(broker) as late:
+            listener.say("a/mark", "now")
+            late.wait_for("a/mark", "now")
+            kept = {topic: json.loads(text) for topic, text in late.retained().items() if text[:1] == "{"}
+        assert kept[topics.state]["emotion"] is None
+        assert kept[topics.modality("text")] == {
+            "state": "absent", "why": "somebody took it back", "since_s": speaker.readings[-1].time_s,
+        }  # fmt: skip
+        assert late.retained()[topics.availability] == "online"
+
+
+@pytest.mark.parametrize("rubbish", [b"\x30\x06\x00\x03\xff\xfe\xfda", b"\x30\x01\x00", b"\xff" * 50])
+def test_a_broker_that_speaks_no_mqtt_is_left_in_a_sentence(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture, rubbish: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        speaker = Speaker(bundle, f"mqtt://127.0.0.1:{server.getsockname()[1]}/a")
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"\x20\x02\x00\x00" + rubbish)
+            wait_for(lambda: speaker.told, "a sentence")
+        speaker.close()
+    assert speaker.told[0].startswith("no MQTT broker at 127.0.0.1:")
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 def test_home_assistant_that_starts_later_is_told_again(bundle: Bundle, broker: Broker) -> None:
     with speaking(bundle, broker, discovery="ha") as speaker, listening(broker) as listener:
         topic = speaker.publisher.topics.discovery("ha")

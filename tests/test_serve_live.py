@@ -10,6 +10,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ pytest.importorskip("uvicorn", reason="needs uvicorn")
 pytest.importorskip("websockets", reason="needs websockets")
 
 import httpx
+import numpy as np
 from live_server import Served, Switchable, served, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -78,6 +80,19 @@ def test_every_message_has_its_documented_shape() -> None:
     schema.validate(last)
 
 
+@pytest.mark.parametrize("loud", [float("inf"), float("nan")])
+def test_sound_that_is_no_sound_has_no_level_and_hides_nothing_else(loud: float) -> None:
+    class Broken(PatternMicrophone):
+        def poll(self, timeout_s: float = 0.0) -> list[Chunk]:
+            noise = np.full(800, loud, np.float32)
+            return [replace(chunk, data=noise) for chunk in super().poll(timeout_s)]
+
+    with served([Broken()]) as server, listen(server) as live:
+        wait_for(lambda: bool(server.taps["audio"]._sound), "sound")
+        statuses = told(live, "status")
+        assert [next(statuses)["meters"]["audio"]["level_dbfs"] for _ in range(2)][-1] is None
+
+
 def test_a_client_that_comes_later_gets_the_last_minutes() -> None:
     with served(settings={"hop_s": 0.25}) as server:
         wait_for(lambda: len(server.hub._history.texts()) >= 3, "three readings")
@@ -128,6 +143,50 @@ def test_the_end_is_told_and_to_those_who_come_after_it() -> None:
         assert client.get("/v1/reading").status_code == 200
         with listen(server) as live:
             assert next(told(live, "end"))["why"] == "the recording has ended"
+
+
+def test_whoever_is_given_readings_is_told_of_silence_and_nothing_after_it() -> None:
+    told: list[str] = []
+    with (
+        served(
+            [PatternMicrophone()],
+            notice="You are being sensed.",
+            settings={"hop_s": 0.1},
+            on_reading=lambda reading: told.append("a reading"),
+            on_silence=told.append,
+        ) as server,
+        server.client() as client,
+    ):
+        client.put("/v1/notice", json={"by": "a visitor"})
+        wait_for(lambda: len(told) > 2, "readings")
+        client.delete("/v1/notice")
+        assert told[-1] == "the acknowledgement of the notice was withdrawn"
+    assert set(told[:-2]) == {"a reading"}
+    assert told[-2:] == ["the acknowledgement of the notice was withdrawn", "the server was stopped"]
+
+
+def test_clients_that_leave_while_they_are_counted_do_no_harm() -> None:
+    async def come_and_go() -> None:
+        clients = Clients(most=4, deadline_s=10.0)
+
+        class Leaving(Client):
+            @property
+            def replaced(self) -> int:
+                clients.leave(self)
+                return 1
+
+            @replaced.setter
+            def replaced(self, count: int) -> None:
+                pass
+
+        for _ in range(4):
+            assert clients.join(Leaving(send=nothing, abort=lambda: None))
+        assert clients.replaced >= 4
+
+    async def nothing(text: str) -> None:
+        pass
+
+    asyncio.run(come_and_go())
 
 
 def test_stopping_tells_why_and_closes_the_socket() -> None:

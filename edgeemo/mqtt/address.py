@@ -44,11 +44,12 @@ def address_from_url(url: str) -> BrokerAddress:
         InputError: another scheme, no host, a password (which every user of the machine could read in the
             list of processes), a topic that MQTT does not allow; the message says which.
     """
+    shown = _masked(url)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as reason:
-        raise InputError(f"{_masked(url)!r} is no MQTT address: {reason}; {_EXAMPLE}") from None
+        raise InputError(f"{shown!r} is no MQTT address: {reason}; {_EXAMPLE}") from None
     if parts.password is not None:
         raise InputError(
             "a password in an MQTT address shows in the list of processes and in the shell's history; "
@@ -56,9 +57,11 @@ def address_from_url(url: str) -> BrokerAddress:
             "EDGEEMO_MQTT_PASSWORD or into a file"
         )
     if parts.scheme not in _PORTS:
-        raise InputError(f"{url!r} is no MQTT address: it starts with none of mqtt://, mqtts://; {_EXAMPLE}")
+        raise InputError(
+            f"{shown!r} is no MQTT address: it starts with none of mqtt://, mqtts://; {_EXAMPLE}"
+        )
     if not parts.hostname:
-        raise InputError(f"{url!r} names no host; {_EXAMPLE}")
+        raise InputError(f"{shown!r} names no host; {_EXAMPLE}")
     if port == 0:
         raise InputError(f"{url!r} names port 0; a broker listens on 1 to 65535; {_EXAMPLE}")
     return BrokerAddress(
@@ -78,11 +81,18 @@ def check_topic(topic: str, *, what: str = "a topic") -> str:
     """
     if not topic or "" in topic.split("/"):
         raise InputError(f"{what} has words between its slashes, such as home/kitchen; got {topic!r}")
-    if set(topic) & set("+#\0") or topic.startswith("$"):
-        raise InputError(f"{what} has neither + nor # nor NUL and does not start with $; got {topic!r}")
+    if set(topic) & set("+#") or topic.startswith("$") or any(map(_is_control, topic)):
+        raise InputError(
+            f"{what} has neither + nor # nor control characters and does not start with $; got {topic!r}"
+        )
     if len(topic.encode("utf8", errors="replace")) > _MOST_TOPIC:
         raise InputError(f"{what} has at most {_MOST_TOPIC} bytes; got {len(topic)} signs")
     return topic
+
+
+def _is_control(sign: str) -> bool:
+    """Whether a broker may close the connection for it (MQTT 3.1.1, 1.5.3)."""
+    return sign < " " or "\x7f" <= sign <= "\x9f"
 
 
 def _topic_of(url: str, parts: SplitResult) -> str:
@@ -93,9 +103,10 @@ def _topic_of(url: str, parts: SplitResult) -> str:
 
 
 def _masked(url: str) -> str:
-    """Returns an address whose user and password, if any, are not repeated."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}...@{rest.rpartition('@')[2]}" if "@" in rest else url
+    """Returns an address, however wrong, whose user and password, if any, are not repeated."""
+    scheme, separator, _ = url.partition("://")
+    before, _, rest = url.rpartition("@")
+    return f"{scheme + separator if separator else ''}...@{rest}" if before else url
 
 
 _EXAMPLE = "write mqtt://host/topic or mqtts://user@host:8883/topic"

@@ -6,6 +6,7 @@ import secrets
 import selectors
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -167,13 +168,20 @@ class Client:
         mask = ready.get(sock, 0)
         broken = False
         if mask & selectors.EVENT_READ or waiting:
-            broken = bool(self._paho.loop_read())
+            broken = self._read()
         if mask & selectors.EVENT_WRITE and not broken:
             broken = bool(self._paho.loop_write())
         if broken or self._paho.loop_misc() or self._paho.socket() is None:
             raise BrokerGoneError(self._why_closed(), lasting=bool(self._refusal))
         if not self._answered and time.monotonic() > self._answer_by_s:
             raise BrokerGoneError(f"it took the connection and did not answer within {ANSWER_S:g} s")
+
+    def _read(self) -> bool:
+        """Takes what has come; whether the connection is broken."""
+        try:
+            return bool(self._paho.loop_read())
+        except (UnicodeDecodeError, struct.error, IndexError) as reason:
+            raise BrokerGoneError(f"it sends what is no MQTT ({reason})", lasting=True) from None
 
     def publish(self, message: Message) -> None:
         """Sends a message, or as much of it as the network takes now."""

@@ -33,8 +33,12 @@ class Message:
 
 
 def json_text(data: Mapping[str, Any]) -> str:
-    """Returns plain data as JSON in one line; never NaN, which is no JSON."""
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Returns plain data as JSON in one line; never NaN, which is no JSON.
+
+    What cannot be sent as UTF-8 becomes a question mark: the name of a file may hold bytes that are no text.
+    """
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf8", errors="replace").decode("utf8")
 
 
 def state_from_reading(reading: Reading) -> dict[str, Any]:
@@ -58,12 +62,13 @@ def modality_json(status: Status) -> dict[str, Any]:
     return {"state": str(status.state), "why": status.why, "since_s": round(status.since_s, 6)}
 
 
-def last_reading(modalities: Iterable[str], *, time_s: float) -> Reading:
-    """Returns what is true once a session has ended, so that what is retained says nothing stale.
+def silent_reading(modalities: Iterable[str], *, time_s: float, why: str) -> Reading:
+    """Returns what is true where nothing is sensed any more, so that what is retained says nothing stale.
 
     Args:
         modalities: all that the model has.
         time_s: of the last reading, on the session's clock.
+        why: as a sentence without its full stop.
     """
-    ended = Status(State.ABSENT, "the session has ended", time_s)
-    return Reading(time_s=time_s, label=NO_SIGNAL, states=dict.fromkeys(modalities, ended))
+    silent = Status(State.ABSENT, why, time_s)
+    return Reading(time_s=time_s, label=NO_SIGNAL, states=dict.fromkeys(modalities, silent))

@@ -21,8 +21,8 @@ from edgeemo.mqtt.messages import (
     ONLINE,
     Message,
     json_text,
-    last_reading,
     modality_json,
+    silent_reading,
     state_from_reading,
     words_of_state,
 )
@@ -171,6 +171,21 @@ class Publisher:
             self._keep_states(reading)
         self._link.nudge()
 
+    def silence(self, why: str) -> None:
+        """Publishes that nothing is sensed until the next reading; never waits.
+
+        Call it where a session goes on without readings, as when an acknowledgement was taken back: the
+        broker would keep the last state, and tell it to whoever comes later.
+
+        Args:
+            why: as a sentence without its full stop.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._keep_silence(why)
+        self._link.nudge()
+
     def wait_connected(self, timeout_s: float) -> bool:
         """Waits until the broker is there; False where that takes longer."""
         return self._link.connected.wait(timeout_s)
@@ -205,9 +220,7 @@ class Publisher:
             if self._closed:
                 return
             self._closed = True
-            ended = last_reading(self._session.manifest.order, time_s=self._newest_s)
-            self._state_due_s = 0.0
-            self._keep_states(ended)
+            self._keep_silence("the session has ended")
         if self._commands:
             self._commands.close()
         self._link.close()
@@ -221,6 +234,10 @@ class Publisher:
             commands=commands,
         )
         self._outbox.keep(Message(self.topics.discovery(prefix), json_text(described), retained=True))
+
+    def _keep_silence(self, why: str) -> None:
+        self._state_due_s = 0.0
+        self._keep_states(silent_reading(self._session.manifest.order, time_s=self._newest_s, why=why))
 
     def _keep_states(self, reading: Reading) -> None:
         """Keeps each state whose words have changed, and all of them once their time has come."""

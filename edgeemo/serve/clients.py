@@ -69,7 +69,7 @@ class Client:
 
 
 class Clients:
-    """All live sockets; used in the event loop alone, but for `deliver`.
+    """All live sockets; used in the event loop alone, but for `deliver` and the counts.
 
     Args:
         most: how many there may be at once.
@@ -92,8 +92,8 @@ class Clients:
 
     @property
     def replaced(self) -> int:
-        """Messages that a newer one replaced before a client took them, so far."""
-        return self._replaced_before + sum(client.replaced for client in self._clients)
+        """Messages that a newer one replaced before a client took them, so far; from any thread."""
+        return self._replaced_before + sum(client.replaced for client in tuple(self._clients))
 
     def join(self, client: Client) -> bool:
         """Adds a client; False where there is no room."""

@@ -49,6 +49,7 @@ class Hub:
         preview: whether pictures are shown.
         lasts_s: seconds after which there is nothing more to read, as where a recording ends; None for never.
         on_reading: called with each reading too, in a thread of the session; returns at once.
+        on_silence: called with the reason where no readings follow; returns at once.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class Hub:
         preview: bool = False,
         lasts_s: float | None = None,
         on_reading: Callable[[Reading], object] = lambda reading: None,
+        on_silence: Callable[[str], object] = lambda why: None,
     ) -> None:
         self.session, self.taps, self.preview = session, dict(taps), preview
-        self._notice, self._lasts_s, self._on_reading = notice, lasts_s, on_reading
+        self._notice, self._lasts_s = notice, lasts_s
+        self._on_reading, self._on_silence = on_reading, on_silence
         self._acknowledged_by: str | None = None
         self._deliver: Deliver = lambda kind, text: None
         self._count_clients: Callable[[], int] = lambda: 0
@@ -252,6 +255,7 @@ class Hub:
             self._history.clear()
             self._version += 1
             self._deliver("hello", self.hello())
+            self._on_silence("the acknowledgement of the notice was withdrawn")
         self.tell_status()
 
     def _require_notice(self) -> None:
@@ -289,6 +293,7 @@ class Hub:
         self.session.close()
         self._tell_events()
         self._deliver("end", end_message(why))
+        self._on_silence(why)
 
     def _take(self, reading: Reading, run: int) -> None:
         """Takes a reading, in a thread of the session."""
@@ -308,7 +313,9 @@ class Hub:
         self._tell_events()
         latency_ms = (self.session.now_s - reading.time_s) * 1000.0
         self._deliver("reading", reading_message(text, latency_ms))
-        self._on_reading(reading)
+        with self._life:  # none follows the word that there is silence
+            if run == self._run:
+                self._on_reading(reading)
         self._begun_s = reading.time_s if self._begun_s is None else self._begun_s
         if self._lasts_s is not None and reading.time_s - self._begun_s >= self._lasts_s:
             # Not here: the end waits for the thread that this runs in.

@@ -110,7 +110,9 @@ class Tap(Sensor):
             for chunk in chunks:
                 if chunk.modality == AUDIO:
                     samples = chunk.array
-                    self._sound.append((now_s, float(np.dot(samples, samples)), len(samples)))
+                    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is no sound
+                        square = float(np.dot(samples, samples))
+                    self._sound.append((now_s, square, len(samples)))
                 elif chunk.modality == VIDEO:
                     self._frame, self._frame_s = chunk.array, now_s
                     self._frames.append(now_s)
@@ -152,6 +154,8 @@ class Tap(Sensor):
         if not samples:
             return None
         mean = sum(square for square, _ in recent) / samples
+        if not math.isfinite(mean):  # the session refuses such sound and says so
+            return None
         return round(max(_FLOOR_DBFS, 10.0 * math.log10(mean)) if mean > 0 else _FLOOR_DBFS, 1)
 
     def _fps(self, now_s: float) -> float:

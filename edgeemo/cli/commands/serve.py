@@ -139,6 +139,7 @@ def run(args: argparse.Namespace) -> int:
             preview=options.preview,
             lasts_s=media.duration_s if media else None,
             on_reading=lambda reading: [take(reading) for take in tell],
+            on_silence=(lambda why: None) if publisher is None else publisher.silence,
         )
         Server(bound, options, hub, announce=lambda url: _announce(url, hub)).run()
     return 0
