@@ -85,7 +85,7 @@ def test_a_request_that_comes_to_no_end_is_ended(impatient: Served, first: bytes
 
 def test_answers_that_nobody_reads_are_not_kept(impatient: Served) -> None:
     with connected(impatient) as client:
-        client.sendall((b"GET /page/style.css HTTP/1.1\r\n" + HOST + b"\r\n") * 20)
+        client.sendall((b"GET /page/index.html HTTP/1.1\r\n" + HOST + b"\r\n") * 100)
         wait_for(lambda: not held(impatient), "the end of a connection that reads nothing")
 
 

@@ -88,7 +88,8 @@ def test_a_wrong_token_is_refused_and_then_not_listened_to() -> None:
         answer = client.get("/v1/stats", headers=wrong)
         assert answer.status_code == 401
         assert answer.json() == {"error": "this is not the token of this server"}
-        answers = [client.get("/v1/stats", headers=wrong).status_code for _ in range(12)]
+        guesses = [{"authorization": f"Bearer {TOKEN}{number}"} for number in range(12)]
+        answers = [client.get("/v1/stats", headers=guess).status_code for guess in guesses]
         assert answers[-1] == 429
         late = client.get("/v1/stats", headers=BEARER)
         assert late.status_code == 429
@@ -119,6 +120,15 @@ def test_a_browser_logs_in_and_keeps_a_cookie_that_is_not_the_token(locked: Serv
     with locked.client(cookies={"edgeemo": cookie_from_token("another token of some length")}) as client:
         assert client.get("/v1/stats").status_code == 401
         assert client.get("/").headers["location"] == "/login"
+
+
+def test_pages_with_an_old_cookie_keep_nobody_from_signing_in() -> None:
+    with served([PatternMicrophone()], token=TOKEN) as server:
+        with server.client(cookies={"edgeemo": cookie_from_token("the token of before the restart")}) as old:
+            assert {old.get("/v1/events").status_code for _ in range(40)} == {401}
+        with server.client() as client:
+            assert client.post("/login", data={"token": TOKEN}).status_code == 303
+            assert client.get("/v1/stats").status_code == 200
 
 
 def test_a_form_of_somebody_else_is_refused_as_a_wrong_token(locked: Served) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
 from edgeemo.serve.address import ip_from_text, name_of_host_header, names_of_ours
@@ -20,6 +22,7 @@ OPEN_PATHS = ("/healthz", "/login")
 OPEN_FOLDER = "/page/"
 _BODY_S = 10.0
 _FAILURES_PER_S, _FAILURES = 1 / 6, 10
+_KNOWN_WRONG = 256
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _PLAIN_HOST = re.compile(r"[\w.:\[\]-]+", re.ASCII)
 _OWN_SITES = ("", "same-origin", "none")
@@ -49,6 +52,7 @@ class Guard:
         burst = max(300.0, 2.0 * options.max_clients)  # pages behind one address may all come back at once
         self._rate = RateLimit(per_s=options.requests_per_s, burst=burst)
         self._failures = RateLimit(per_s=_FAILURES_PER_S, burst=_FAILURES)
+        self._known_wrong: deque[bytes] = deque(maxlen=_KNOWN_WRONG)
         self.refused = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,6 +127,12 @@ class Guard:
         if not (shown or cookie):
             why = "show the token: Authorization: Bearer TOKEN"
             return to_login if asks_for_page else (401, why, _BEARER)
+        wrong = to_login if asks_for_page else (401, "this is not the token of this server", _BEARER)
+        digest = hashlib.sha256((shown or cookie).encode("utf-8", "surrogateescape")).digest()
+        if digest in self._known_wrong:
+            # No guess: a page that was open before a restart asks again and again, and must not keep the
+            # people behind the same address from signing in.
+            return wrong
         if wait_s := self._failures.wait_s(client):
             return 429, "too many wrong tokens; wait before you try again", _retry_after(wait_s)
         if shown and scheme.lower() == "bearer" and is_same(shown.strip(), token):
@@ -130,7 +140,8 @@ class Guard:
         if cookie and is_same(cookie, cookie_from_token(token)):
             return None
         self.failed(client)
-        return to_login if asks_for_page else (401, "this is not the token of this server", _BEARER)
+        self._known_wrong.append(digest)
+        return wrong
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
