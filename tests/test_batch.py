@@ -417,6 +417,7 @@ def test_ray_is_asked_for_by_name(
     short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # the same command brings both
     assert main(["batch", str(short), "--out", str(tmp_path / "t.parquet")]) == 1
     assert "--workers 0 needs none" in (said := capsys.readouterr().err)
     assert "pip install 'edgeemo[ray]'" in said

@@ -351,3 +351,5 @@ def test_the_command_lists_and_prints_schemas(capsys: pytest.CaptureFixture[str]
     assert "did you mean reading? There are: " in capsys.readouterr().err
     with pytest.raises(InputError, match=r"no schema is called '\.\./reading'"):
         load_schema("../reading")
+    with pytest.raises(InputError, match="no schema is called 'zzz'; there are: "):
+        load_schema("zzz")

@@ -29,7 +29,8 @@ def load_schema(name: str) -> dict[str, Any]:
     names = schema_names()
     if name not in names:
         near = get_close_matches(name, names, n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"no schema is called {name!r}; {meant}There are: {', '.join(names)}")
+        there = f"here are: {', '.join(names)}"
+        there = f"did you mean {near[0]}? T{there}" if near else f"t{there}"
+        raise InputError(f"no schema is called {name!r}; {there}")
     schema: dict[str, Any] = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return schema

@@ -90,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--workers 0 scores in this process; leave --address away with it")
     if not args.out.endswith(".parquet"):
         raise UsageError(f"--out {args.out} does not end in .parquet, the one kind of table there is")
-    check_parquet()
     if args.workers != 0:
-        check_ray()
+        check_ray()  # first: what installs Ray brings the table's package, too
+    check_parquet()
     engines = engine_options(args)
     try:
         recordings = find_recordings(args.inputs, patterns=args.pattern)
