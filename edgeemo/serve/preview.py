@@ -61,9 +61,6 @@ class Preview:
         """Sends pictures until the viewer goes, takes none in time, or the server ends."""
         kind = b"multipart/x-mixed-replace; boundary=" + _BOUNDARY
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.body", "body": b""})
-            return
         self.viewers += 1
         waiting = [asyncio.ensure_future(_await_gone(receive)), asyncio.ensure_future(self._ended.wait())]
         showing = asyncio.ensure_future(self._show(send))
