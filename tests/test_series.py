@@ -361,7 +361,7 @@ def test_records_hold_it(bundle: Bundle, tmp_path: Path) -> None:
 def test_the_command_line_knows_it(bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = table(tmp_path / "heart.csv", [(n / 10, 60.0 + n) for n in range(100)])
     record = tmp_path / "record.jsonl"
-    command = ["run", "--bundle", str(bundle.path), "--mic", "none", "--camera", "none", "--seconds", "4"]
+    command = ["run", "--bundle", str(bundle.path), "--seconds", "4"]  # no device that the model cannot use
     assert main([*command, "--sensor", f"csv:heart_rate={path}", "--record", str(record)]) == 0
     head, *lines = capfd.readouterr().out.splitlines()[1:]
     assert head.split()[1:3] == ["H", "M"]
@@ -369,7 +369,7 @@ def test_the_command_line_knows_it(bundle: Bundle, tmp_path: Path, capfd: pytest
     assert "motion: no sensor was given for it" in lines[-1]
     assert main(["inspect", str(bundle.path)]) == 0
     assert "heart_rate: front-end series, items 1 float32" in capfd.readouterr().out
-    assert main([*command[:3], "--sensor", f"csv:heart_rate={path}"]) == 1
+    assert main([*command, "--mic", "pattern", "--sensor", f"csv:heart_rate={path}"]) == 1
     assert "a sensor gives 'audio'; this model takes: heart_rate, motion" in capfd.readouterr().err
 
 
