@@ -138,8 +138,8 @@ def test_inspect_an_engine(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -
         (["--engine", "video"], "unknown modality 'video'", 2),
         (["--engine", "stem.video"], "unknown modality 'video'", 2),
         (["--engine", "audio", "--variant", "fp16"], "no variant 'fp16'; it has: fp32, int8", 1),
-        (["--variant", "int8"], "name it with --engine S", 1),
-        (["--diff", "a", "b"], "takes two bundles and nothing else", 1),
+        (["--variant", "int8"], "name it with --engine S", 2),
+        (["--diff", "a", "b"], "takes two bundles and nothing else", 2),
     ],
 )
 def test_what_cannot_be_shown_is_said(

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -253,11 +254,19 @@ def quiet_terminal(log: Path) -> Iterator[Any]:
         saved = [os.dup(number) for number in (1, 2)]
         stream = stack.enter_context(open(saved[1], "w", buffering=1, errors="replace", closefd=False))
         try:
+            _flush_standard_streams()
             for number in (1, 2):
                 os.dup2(target.fileno(), number)
             yield stream
         finally:
             stream.flush()
+            _flush_standard_streams()  # what Ray has printed must not come out once the terminal is back
             for number, old in zip((1, 2), saved, strict=True):
                 os.dup2(old, number)
                 os.close(old)
+
+
+def _flush_standard_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
