@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,40 @@ def running(broker: Broker) -> Iterator[Broker]:
         yield broker
     finally:
         broker.stop()
+
+
+@contextmanager
+def passed_on(port: int, *, to: int) -> Iterator[None]:
+    """Passes on to another port of this machine what connects to one: a way that is opened when a test wants."""
+    open_sockets = [socket.create_server(("127.0.0.1", port))]
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = open_sockets[0].accept()
+                there = socket.create_connection(("127.0.0.1", to))
+                open_sockets.extend((here, there))
+                for pair in ((here, there), (there, here)):
+                    threading.Thread(target=copy, args=pair, daemon=True).start()
+
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
+    try:
+        yield
+    finally:
+        for sock in open_sockets:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        accepting.join(PATIENCE_S)
+        for sock in open_sockets:
+            sock.close()
 
 
 class Listener:
