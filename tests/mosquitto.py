@@ -92,7 +92,7 @@ def running(broker: Broker) -> Iterator[Broker]:
 
 @contextmanager
 def passed_on(port: int, *, to: int) -> Iterator[None]:
-    """Passes on to another port of this machine what connects to one: a way that is opened when a test wants."""
+    """Passes on to another port here what connects to one: a way that is open for as long as a test wants."""
     open_sockets = [socket.create_server(("127.0.0.1", port))]
 
     def copy(source: socket.socket, target: socket.socket) -> None:
