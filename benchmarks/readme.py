@@ -26,6 +26,7 @@ _SHOWN = {
 _SHORT = ("ferplus", "speech_ravdess", "goemotions")  # one for each modality
 METHODS = Path(__file__).resolve().parent / "methods" / "methods.json"
 FAULTS = Path(__file__).resolve().parent / "faults" / "faults.json"
+SERVE = Path(__file__).resolve().parent / "serve" / "serve.json"
 _METHODS = {
     "mculora": "MCULoRA: one trunk, seven low-rank adapters",
     "crosstemporal": "bi-directional cross-attention, with adapters",
@@ -46,9 +47,14 @@ def summary_from_results(folder: Path = RESULTS) -> str:
     failures = (
         f"stale readings, and readings of the wrong subset, in {counts['runs']} runs of failing sensors"
     )
+    load = json.loads(SERVE.read_text("utf-8"))["figures"]
+    minutes = f"{load['seconds'] / 60:.0f} minutes"
+    pages = f"readings lost, and hops missed, with {load['clients']} live pages for {minutes}"
+    lost = load["delivery"]["expected"] - load["delivery"]["delivered"]
     rows = [
         *((what, int8, budget) for what, int8, _, budget in _speed_rows(read)),
         (failures, never, "0 and 0"),
+        (pages, f"{lost} and {load['late_hops']}", "0 and 0"),
         *((what, int8, "") for what, _, int8, _ in _accuracy_rows(read, shown=_SHORT)),
     ]
     return "\n".join(
