@@ -162,6 +162,7 @@ def test_who_comes_into_silence_hears_nothing_of_what_was(bundle: Bundle, broker
         wait_for(lambda: any(state["signal"] for state in listener.data(topics.state)), "a state")
         speaker.publisher.silence("somebody took it back")
         wait_for(lambda: not listener.data(topics.state)[-1]["signal"], "silence")
+        wait_for(lambda: listener.data(topics.modality("text"))[-1]["state"] == "absent", "its reason")
         with listening(broker) as late:
             listener.say("a/mark", "now")
             late.wait_for("a/mark", "now")
