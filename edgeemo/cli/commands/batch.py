@@ -90,14 +90,14 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--workers 0 scores in this process; leave --address away with it")
     if not args.out.endswith(".parquet"):
         raise UsageError(f"--out {args.out} does not end in .parquet, the one kind of table there is")
-    if args.workers != 0:
-        check_ray()  # first: what installs Ray brings the table's package, too
-    check_parquet()
     engines = engine_options(args)
     try:
         recordings = find_recordings(args.inputs, patterns=args.pattern)
     except InputError as error:
         raise UsageError(str(error)) from None
+    if args.workers != 0:
+        check_ray()  # first: what installs Ray brings the table's package, too
+    check_parquet()
     if not args.address:  # a cluster's machines may have what this one has not
         with Session(args.bundle, engines=engines, settings=dict(args.set)):
             pass  # what cannot be opened is said now; which variant is fastest here is known from now on
