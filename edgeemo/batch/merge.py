@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeemo.batch.plan import difference
 from edgeemo.batch.table import said_by, table_schema, versions_by_path
-from edgeemo.bundle.disk import sync_folder
+from edgeemo.bundle.disk import replaced_file
 from edgeemo.errors import RecordError
 from edgeemo.records import RecordHeader
 from edgeemo.records.recorder import refusal
@@ -76,13 +75,13 @@ def write_table(
 
     said = {"identity": dict(identity), "recordings": len(sources)}
     schema = table_schema(header, said)
-    temporary = table.with_name(f"{table.name}.tmp")
     rows = 0
     try:
-        temporary.unlink(missing_ok=True)
         # Its owner's alone, as records are.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        with (
+            replaced_file(table, private=True) as temporary,
+            parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        ):
             kept: list[Any] = []
             waiting = 0
             for piece in _pieces(table, sources, schema, tell):
@@ -93,16 +92,10 @@ def write_table(
                     rows, waiting, kept = rows + waiting, 0, []
             if kept:
                 writer.write_table(pa.concat_tables(kept))
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, table)
-        sync_folder(table.parent)
     except pa.ArrowException as reason:
         raise RecordError(f"{table} cannot be made: {reason}. {comfort}") from None
     except OSError as reason:
         raise refusal(table, reason, comfort) from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return rows + waiting
 
 

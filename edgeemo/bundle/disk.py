@@ -19,12 +19,27 @@ def write_file(place: Path, data: bytes) -> None:
     Raises:
         OSError: the disk refuses; what was at ``place`` still is.
     """
+    with replaced_file(place) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replaced_file(place: Path, *, private: bool = False) -> Iterator[Path]:
+    """Gives a new empty file beside ``place`` to fill, which takes its place at the end, on the disk.
+
+    Args:
+        place: what was there stays until then, and where anything fails.
+        private: whether its owner alone may read it.
+
+    Raises:
+        OSError: the disk refuses.
+    """
     temporary = place.with_name(f"{place.name}{TEMPORARY}")
     try:
         temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666))
+        yield temporary
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, place)
     except BaseException:

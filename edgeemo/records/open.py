@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from edgeemo.bundle.disk import sync_folder
+from edgeemo.bundle.disk import replaced_file
 from edgeemo.errors import InputError, RecordError
 from edgeemo.records.emotionml import write_emotionml
 from edgeemo.records.header import RecordHeader
@@ -93,24 +91,6 @@ def _write_lines(source: Path, target: Path) -> int:
 
 
 def _replace(source: Path, target: Path, write: _Writer) -> int:
-    """Writes all of the target or nothing."""
-    with _beside(target) as temporary:
-        count = write(source, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    sync_folder(target.parent)
-    return count
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    temporary = target.with_name(f"{target.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    os.close(
-        os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    )  # its owner's alone, as records are
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes all of the target or nothing; it is its owner's alone, as records are."""
+    with replaced_file(target, private=True) as temporary:
+        return write(source, temporary)
