@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from edgeemo.runtimes.plans.lock import process_runs
+
 _PREFIX = "edgeemo-batch-"
 
 
@@ -19,16 +21,6 @@ def own_folder(purpose: str) -> str:
     top = Path(tempfile.gettempdir())
     for folder in top.glob(f"{_PREFIX}{purpose}-*"):
         number = folder.name.removeprefix(f"{_PREFIX}{purpose}-").partition("-")[0]
-        if number.isdecimal() and not _is_alive(int(number)):
+        if number.isdecimal() and not process_runs(int(number)):
             shutil.rmtree(folder, ignore_errors=True)
     return tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}-{os.getpid()}-")
-
-
-def _is_alive(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # somebody else's
-    return True

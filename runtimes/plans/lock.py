@@ -52,14 +52,8 @@ class Holder:
 
     def is_alive(self) -> bool:
         """Tells whether the process that took the lock still runs; unknown counts as yes."""
-        if sys.platform == "win32":
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
+        if not process_runs(self.pid):
             return False
-        except OSError:
-            return True
         now = process_start(self.pid)
         return not self.started or not now or now == self.started
 
@@ -169,6 +163,19 @@ def read_holder(place: Path) -> Holder | None:
         return Holder(int(said["pid"]), str(said["started"]), str(said["since"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def process_runs(pid: int) -> bool:
+    """Tells whether there is a process of that number; unknown counts as yes."""
+    if sys.platform == "win32":  # where asking would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def process_start(pid: int) -> str:
