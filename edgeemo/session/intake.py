@@ -34,13 +34,7 @@ class Intake:
         stream = self._core.stream(AUDIO)
         mono = to_mono_float32(samples)
         check_rate(rate_hz)
-        length_s = len(mono) / rate_hz
-        if time_s is None:
-            time_s = max(self._clock.now_s - length_s, stream.newest_s or 0.0)
-        if not self._core.muted(AUDIO):
-            stream.push(mono, rate_hz=rate_hz, time_s=time_s)
-            stream.patience_s = 1.5 * length_s
-            self._clock.follow(stream.newest_s or 0.0)
+        self._push_piece(stream, mono, length_s=len(mono) / rate_hz, rate_hz=rate_hz, time_s=time_s)
 
     def push_series(
         self, modality: str, samples: ArrayLike, *, rate_hz: float | None, time_s: float | None
@@ -52,10 +46,16 @@ class Intake:
                 f"{modality} takes no series of numbers; push it with push_{_PUSHES.get(modality, modality)}"
             )
         length_s = stream.length_s(samples, rate_hz=rate_hz)
+        self._push_piece(stream, samples, length_s=length_s, rate_hz=rate_hz, time_s=time_s)
+
+    def _push_piece(
+        self, stream: Any, samples: Any, *, length_s: float, rate_hz: float | None, time_s: float | None
+    ) -> None:
+        """Pushes samples, the last of which were captured just now where no time is given."""
         if time_s is None:
             time_s = max(self._clock.now_s - length_s, stream.newest_s or 0.0)
-        if not self._core.muted(modality):
-            stream.push(samples, time_s=time_s, rate_hz=rate_hz)
+        if not self._core.muted(stream.modality):
+            stream.push(samples, rate_hz=rate_hz, time_s=time_s)
             stream.patience_s = 1.5 * length_s
             self._clock.follow(stream.newest_s or 0.0)
 
