@@ -27,7 +27,7 @@ from edgeemo.mqtt import Publisher, Tls, Topics, client
 from edgeemo.mqtt.outbox import KEPT_EVENTS, KEPT_READINGS
 from edgeemo.sensors import TextQueue
 from edgeemo.sensors.supervision import Patience
-from edgeemo.session import Reading, Session
+from edgeemo.session import Reading, Session, State
 from edgeemo.shipped import RECORDING
 
 pytest.importorskip("paho.mqtt", reason="needs paho-mqtt")
@@ -422,7 +422,8 @@ def test_commands_really_mute(bundle: Bundle, broker: Broker, caplog: pytest.Log
             publisher.publish(session.read())
             wait_for(lambda: listener.data("a/modality/text")[-1]["state"] == "muted", "that it is muted")
             listener.say("a/mute/text", "OFF")
-            wait_for(lambda: session.stats().sensors["text"].state == "running", "an open sensor")
+            wait_for(lambda: session.read().states["text"].state is not State.MUTED, "an open sensor")
+            assert session.stats().sensors["text"].state == "running"
             publisher.publish(session.read())
             wait_for(lambda: listener.data("a/modality/text")[-1]["state"] != "muted", "that it is not")
 

@@ -1,9 +1,10 @@
-"""Writing one file so that a reader, a full disk or a power cut sees the old one or the new one, whole."""
+"""Writing a file or a folder so that a reader, a full disk or a power cut sees the old or the new, whole."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,29 @@ def replaced_file(place: Path, *, private: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(place.parent)
+
+
+def replace_folder(fresh: Path, place: Path) -> None:
+    """Puts a finished folder in the place of another; what was there goes only once the new one is in.
+
+    That takes two renames. Where a run is killed between them, the next one puts back what was there.
+
+    Raises:
+        OSError: the disk refuses; what was there is there again.
+    """
+    aside = place.with_name(f".{place.name}.replaced")
+    if aside.exists() and not place.exists():
+        os.replace(aside, place)
+    shutil.rmtree(aside, ignore_errors=True)
+    if place.exists():
+        os.replace(place, aside)
+    try:
+        os.replace(fresh, place)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, place)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgeemo.bundle.disk import replace_folder
 from edgeemo.errors import ExportError
 
 MARK = "edgeemo.json"
@@ -76,27 +76,11 @@ def write_folder(out: Path, files: Mapping[str, bytes], about: Mapping[str, obje
                 place.write_bytes(data)
             text = json.dumps(mark, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
             (fresh / MARK).write_text(text, encoding="utf8")
-            _take_place(fresh, out)
+            replace_folder(fresh, out)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as reason:
         raise ExportError(f"{out} cannot be written ({reason.strerror or reason})") from None
-
-
-def _take_place(fresh: Path, out: Path) -> None:
-    """Renames ``fresh`` to ``out``; what was there goes only when that has worked."""
-    if not out.exists():
-        os.rename(fresh, out)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    os.rename(out, aside / "old")
-    try:
-        os.rename(fresh, out)
-    except OSError:
-        os.rename(aside / "old", out)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sha256(data: bytes) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
+from edgeemo.bundle.disk import replace_folder
 from edgeemo.errors import TrainingError
 from edgeemo.training.checkpoints.adapters import Adapters
 from edgeemo.training.checkpoints.description import Array, CheckpointInfo, ModalityPart, Windows
@@ -280,15 +280,3 @@ def _save_tensors(tensors: Mapping[str, Array], path: Path) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON that reads well in a diff and ends with a newline."""
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def replace_folder(work: Path, out: Path) -> None:
-    """Puts a finished folder in the place of another; what was there goes only once the new one is in."""
-    aside = out.with_name(f".{out.name}.replaced")
-    if aside.exists() and not out.exists():
-        os.replace(aside, out)  # an earlier run was killed between the two renames
-    shutil.rmtree(aside, ignore_errors=True)
-    if out.exists():
-        os.replace(out, aside)
-    os.replace(work, out)
-    shutil.rmtree(aside, ignore_errors=True)
