@@ -43,12 +43,22 @@ def parse_drop(text: str, modalities: Sequence[str] | None = (AUDIO, VIDEO, TEXT
             f"{text!r} does not say what to take away and when; "
             "write MODALITY@FROM-TO in seconds, for example video@1-2.5"
         )
-    modality, from_s, to_s = match[1], float(match[2]), float(match[3])
-    if modalities is not None and modality not in modalities:
-        raise InputError(f"{text!r}: unknown modality {modality!r}; there are: {', '.join(modalities)}")
-    if not from_s < to_s:
-        raise InputError(f"{text!r}: the end ({to_s:g} s) must come after the start ({from_s:g} s)")
-    return Drop(modality, from_s, to_s)
+    drop = Drop(match[1], float(match[2]), float(match[3]))
+    if modalities is not None:
+        check_modality(drop, modalities)
+    if not drop.from_s < drop.to_s:
+        raise InputError(f"{drop}: the end ({drop.to_s:g} s) must come after the start ({drop.from_s:g} s)")
+    return drop
+
+
+def check_modality(drop: Drop, modalities: Sequence[str]) -> None:
+    """Refuses a failure of what there is not.
+
+    Raises:
+        InputError: an unknown modality.
+    """
+    if drop.modality not in modalities:
+        raise InputError(f"{drop}: unknown modality {drop.modality!r}; there are: {', '.join(modalities)}")
 
 
 def find_drop(drops: Iterable[Drop], modality: str, time_s: float) -> Drop | None:

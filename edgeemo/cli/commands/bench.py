@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgeemo.cli.options.engines import BACKEND_HELP
+from edgeemo.cli.options.engines import add_backend_option, add_threads_option
 from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import progress_bar
 
@@ -35,10 +35,8 @@ def add_parser(subparsers: Any) -> None:
         metavar="V",
         help="one that the bundle has, such as int8, auto, or all (default)",
     )
-    parser.add_argument("--backend", default="auto", metavar="B", help=BACKEND_HELP)
-    parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="threads of each engine (default 1)"
-    )
+    add_backend_option(parser)
+    add_threads_option(parser)
     parser.add_argument(
         "--calls", type=int, default=200, metavar="N", help="timed calls of each engine (default 200)"
     )

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from edgeemo.cli.options.engines import BACKEND_HELP
+from edgeemo.cli.options.engines import add_backend_option, add_threads_option, add_variant_option
 from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import progress_bar
 
@@ -34,16 +34,9 @@ def add_parser(subparsers: Any) -> None:
         "--split", default="dev", metavar="NAME", help="dev (= val, the default), test, train"
     )
     parser.add_argument("--subset", action="append", metavar="S", help="only this subset; repeatable")
-    parser.add_argument(
-        "--variant",
-        default="auto",
-        metavar="V",
-        help="one that the bundle has, such as int8, or auto: the fastest here (default)",
-    )
-    parser.add_argument("--backend", default="auto", metavar="B", help=BACKEND_HELP)
-    parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="threads of each engine (default 1)"
-    )
+    add_variant_option(parser)
+    add_backend_option(parser)
+    add_threads_option(parser)
     add_json_option(parser, "eval")
 
 

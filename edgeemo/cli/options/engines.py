@@ -1,15 +1,10 @@
-"""Options that several commands share, the same word everywhere."""
+"""Which engines a command opens, and how: the same word everywhere."""
 
 from __future__ import annotations
 
 import argparse
 
 from edgeemo.session import EngineOptions
-
-BACKEND_HELP = (
-    "tensorrt, rtx (TensorRT for RTX), cuda, ort-tensorrt, openvino or cpu, which is used or refused; auto "
-    "(default): the first that works here and has nothing to build"
-)
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -22,20 +17,41 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="serve only this subset, such as audio+video; repeatable",
     )
-    group.add_argument(
-        "--variant",
-        default="auto",
-        metavar="V",
-        help="one that the bundle has, such as int8, or auto: the fastest here (default)",
-    )
-    group.add_argument("--backend", default="auto", metavar="B", help=BACKEND_HELP)
+    add_variant_option(group)
+    add_backend_option(group)
     group.add_argument(
         "--memory-budget",
         type=float,
         metavar="MB",
         help="memory that open engines may take; what stays closed is opened when it is wanted",
     )
-    group.add_argument(
+    add_threads_option(group)
+
+
+def add_variant_option(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--variant``, of which one is taken."""
+    parser.add_argument(
+        "--variant",
+        default="auto",
+        metavar="V",
+        help="one that the bundle has, such as int8, or auto: the fastest here (default)",
+    )
+
+
+def add_backend_option(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--backend``."""
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        metavar="B",
+        help="tensorrt, rtx (TensorRT for RTX), cuda, ort-tensorrt, openvino or cpu, which is used or "
+        "refused; auto (default): the first that works here and has nothing to build",
+    )
+
+
+def add_threads_option(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--threads``."""
+    parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="threads of each engine (default 1)"
     )
 

@@ -9,7 +9,7 @@ from edgeemo.bundle import Bundle
 from edgeemo.cli.exit_codes import UsageError
 from edgeemo.cli.options.values import setting
 from edgeemo.errors import InputError
-from edgeemo.sensors.drop import Drop
+from edgeemo.sensors.drop import Drop, check_modality
 from edgeemo.session import Settings
 from edgeemo.session.settings import settings_from_thresholds, settings_with
 from edgeemo.shipped import DEFAULT_BUNDLE
@@ -55,9 +55,8 @@ def check_drops(drops: Sequence[Drop], bundle: Bundle) -> None:
     Raises:
         UsageError: there is no such modality.
     """
-    known = bundle.manifest.order
-    for drop in drops:
-        if drop.modality not in known:
-            raise UsageError(
-                f"--drop {drop}: unknown modality {drop.modality!r}; there are: {', '.join(known)}"
-            )
+    try:
+        for drop in drops:
+            check_modality(drop, bundle.manifest.order)
+    except InputError as error:
+        raise UsageError(f"--drop {error}") from None
