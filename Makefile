@@ -27,6 +27,7 @@ check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --no-warn-unreachable --cache-dir .mypy_cache/win32 edgeemo samples
 	$(BIN)/lint-imports
 
 fix: $(READY)

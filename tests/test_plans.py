@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -388,14 +390,10 @@ class TestLock:
     def test_where_there_are_no_locks_the_holder_decides(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        import errno
-
-        from edgeemo.runtimes.plans import lock as plan_lock
-
-        def no_locks(descriptor: int) -> bool:
+        def no_locks(descriptor: int, operation: int) -> None:
             raise OSError(errno.ENOLCK, "No locks available")
 
-        monkeypatch.setattr(plan_lock, "_lock", no_locks)
+        monkeypatch.setattr(fcntl, "flock", no_locks)
         place = tmp_path / "a.lock"
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
             said = {"pid": other.pid, "started": process_start(other.pid), "since": ""}

@@ -7,19 +7,13 @@ lock (Windows) an open file cannot be deleted in the first place.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgeemo.bundle.file_lock import NoLocksError, lock_file
 from edgeemo.errors import BundleError
-
-if sys.platform != "win32":
-    import fcntl
-
-# A file system without locks (some network mounts) says one of these.
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
 
 
 class HeldFiles:
@@ -78,36 +72,25 @@ def delete_unheld(place: Path) -> bool:
     Raises:
         OSError: the disk refuses.
     """
-    if place.is_symlink():
+    if place.is_symlink() or sys.platform == "win32":
         place.unlink()
         return True
     descriptor = os.open(place, os.O_RDONLY)
     try:
         if not _lock(descriptor, exclusive=True):
             return False
-        if sys.platform != "win32":
-            place.unlink()
+        place.unlink()
     finally:
         os.close(descriptor)
-    if sys.platform == "win32":
-        place.unlink()  # works once it is closed, and is refused where somebody else has it open
     return True
 
 
 def _lock(descriptor: int, *, exclusive: bool) -> bool:
     """Returns whether the file is locked now; a file system without locks locks nothing."""
-    if sys.platform == "win32":
-        return True
-    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as reason:
-        if reason.errno not in _NO_LOCKS:
-            raise
+        return lock_file(descriptor, shared=not exclusive)
+    except NoLocksError:
         return not exclusive  # nobody can tell whether it is held: it stays
-    return True
 
 
 def _is_at(place: Path, descriptor: int) -> bool:

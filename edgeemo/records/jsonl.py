@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgeemo.bundle.disk import sync_folder
+from edgeemo.bundle.file_lock import NoLocksError, lock_file
 from edgeemo.errors import RecordError
 from edgeemo.records.header import RecordHeader, header_from_json, is_header
 from edgeemo.records.recorder import refusal
@@ -164,15 +165,10 @@ def line_from_json(data: dict[str, Any]) -> bytes:
 
 
 def _claim(file: int, path: Path) -> None:
-    """Keeps a second recorder off the file, where the system can."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RecordError(f"{path} is being written by another session; give another name") from None
+    """Keeps a second recorder off the file, where the file system can."""
+    with suppress(NoLocksError):
+        if not lock_file(file):
+            raise RecordError(f"{path} is being written by another session; give another name")
 
 
 def _end_of_record(file: int, path: Path) -> int:

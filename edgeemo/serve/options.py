@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import resource
+import math
+import sys
 from dataclasses import dataclass
 
 from edgeemo.errors import InputError
@@ -54,7 +55,7 @@ class ServeOptions:
             )
         if self.max_clients < 1:
             raise InputError(f"max_clients must be at least 1, got {self.max_clients}")
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        files = _most_files()
         most = files - _SPARE_FILES - SPARE_CONNECTIONS
         if self.max_clients > most:
             raise InputError(
@@ -64,3 +65,13 @@ class ServeOptions:
         for name in ("send_deadline_s", "requests_per_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
+
+
+def _most_files() -> float:
+    """Returns how many files this process may have open; sockets are files, but on Windows."""
+    if sys.platform == "win32":
+        return math.inf
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if files == resource.RLIM_INFINITY else files

@@ -7,7 +7,6 @@ and start time decide: a holder that is gone, or a number that now belongs to an
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -20,20 +19,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeemo.bundle.file_lock import NoLocksError, lock_file
 from edgeemo.errors import BackendError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 log = logging.getLogger(__name__)
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
 _POLL_S = 0.1
-_FAR = 1 << 30  # Windows locks bytes: one behind everything that is written
 
 
 @dataclass(frozen=True)
@@ -120,12 +113,12 @@ class PlanLock:
         descriptor = os.open(self.place, os.O_RDWR | os.O_CREAT, 0o644)
         before = read_holder(self.place)
         try:
-            taken = _lock(descriptor)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                os.close(descriptor)
-                raise
+            taken = lock_file(descriptor)
+        except NoLocksError:
             taken = before is None or before.pid == os.getpid() or not before.is_alive()
+        except OSError:
+            os.close(descriptor)
+            raise
         if not taken:
             os.close(descriptor)
             return False
@@ -141,19 +134,6 @@ class PlanLock:
             os.write(descriptor, json.dumps(said).encode())
         self._descriptor = descriptor
         return True
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            os.lseek(descriptor, _FAR, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
 
 
 def read_holder(place: Path) -> Holder | None:
