@@ -68,11 +68,10 @@ def __getattr__(name: str) -> Any:
         try:
             return getattr(importlib.import_module(_HOMES[name]), name)
         except ModuleNotFoundError as reason:
-            if (reason.name or "").partition(".")[0] not in _NEEDED:
+            package = (reason.name or "").partition(".")[0]
+            if package not in _NEEDED:
                 raise
-            raise MissingDependencyError(
-                "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-            ) from None
+            raise MissingDependencyError("export", package, "pip install 'edgeemo[export,cpu]'") from None
     raise AttributeError(f"module 'edgeemo.export' has no attribute {name!r}")
 
 

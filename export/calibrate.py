@@ -11,9 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
-from edgeemo.errors import InputError, MissingDependencyError
+from edgeemo.errors import InputError
 from edgeemo.export.graph import (
     Weights,
     bind_weights,
@@ -24,16 +28,6 @@ from edgeemo.export.graph import (
     load_graph,
 )
 from edgeemo.runtimes.ort import OrtRunner
-
-try:
-    import onnx
-    from onnx import numpy_helper
-    from onnx.reference import ReferenceEvaluator
-    from onnx.reference.op_run import OpRun
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 _DIGITS = 6
 _EXACT_DIGITS = 4

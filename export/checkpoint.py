@@ -107,7 +107,6 @@ class Checkpoint:
             CheckpointError: a file, tensor, graph or field is missing, extra, misshapen, not finite or
                 contradicts another; the message names it.
             FormatVersionError: ``checkpoint.json`` is of a format that this version does not know.
-            MissingDependencyError: onnx or onnxscript is not installed.
         """
         folder = Path(path)
         if not folder.is_dir() or not (folder / CHECKPOINT).is_file():

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import onnx
+
 from edgeemo.bundle.tensors import Array
-from edgeemo.errors import GateError, MissingDependencyError
+from edgeemo.errors import GateError
 from edgeemo.export.adapters.unmerged import unmerged_answers
 from edgeemo.export.calibrate import exact_ranges
 from edgeemo.export.checkpoint import COMMON, Checkpoint
@@ -20,13 +22,6 @@ from edgeemo.export.passes.pipeline import PassReport, optimize_all
 from edgeemo.export.recipe import STEMS, GraphRecipe, Recipe
 from edgeemo.export.variants.make import DIALECT_OF, FP32, INT8, VariantContext, make_variant
 from edgeemo.export.variants.static import Ranges
-
-try:
-    import onnx
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir
 from numpy.typing import NDArray
+from onnxscript import optimizer
 
-from edgeemo.errors import CheckpointError, ExportError, MissingDependencyError
-
-try:
-    import onnx
-    import onnx_ir
-    from onnxscript import optimizer
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
+from edgeemo.errors import CheckpointError, ExportError
 
 OPSET = 20
 IR_VERSION = 10

@@ -10,19 +10,14 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
+import onnx
+from onnx import numpy_helper
+
 from edgeemo.bundle.commit import weights_location
 from edgeemo.bundle.graph_file import SHARED_DTYPES
 from edgeemo.bundle.outline import DTYPES
-from edgeemo.errors import ExportError, MissingDependencyError
+from edgeemo.errors import ExportError
 from edgeemo.export.graph import bytes_from_model
-
-try:
-    import onnx
-    from onnx import numpy_helper
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 ALIGNMENT = 64
 """Each tensor starts at a multiple of this, a cache line, so that kernels can use it where it lies."""

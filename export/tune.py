@@ -23,9 +23,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx
 
 from edgeemo.bundle.tensors import Array
-from edgeemo.errors import BackendError, ExportError, MissingDependencyError
+from edgeemo.errors import BackendError, ExportError
 from edgeemo.export.dialect import STANDARD
 from edgeemo.export.drafts import Source
 from edgeemo.export.gate.half import run_in_half
@@ -35,13 +36,6 @@ from edgeemo.export.recipe import DYNAMIC, METHODS, STEMS, GraphRecipe, Recipe
 from edgeemo.export.variants.dynamic import constant_products
 from edgeemo.export.variants.make import DIALECT_OF, FP16, FP32, INT8, INT8_TRT, quantized_nodes
 from edgeemo.runtimes.ort import OrtRunner
-
-try:
-    import onnx
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 SMALL_ERROR = {"stems": 0.05, "engines": 0.02}
 MOST_FLOAT = 3

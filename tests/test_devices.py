@@ -109,7 +109,7 @@ def test_microphones_are_asked_of_a_fresh_process(monkeypatch: pytest.MonkeyPatc
     }
     answer("a library's chatter\n" + json.dumps({"found": [{**device, "default": True}]}))
     assert group("microphones").devices == (Device("3", "USB", "ALSA, 1 channels, 16000 Hz", True),)
-    answer(json.dumps({"missing": ["The microphone", "the PortAudio library", "get it"]}))
+    answer(json.dumps({"missing": ["the microphone", "the PortAudio library", "get it"]}))
     assert group("microphones") == DeviceGroup(
         "microphones", False, "the PortAudio library is not installed", "get it"
     )

@@ -110,7 +110,7 @@ class Camera(LiveSensor):
         if self._source is None or not self._required:
             return
         if importlib.util.find_spec("cv2") is None:
-            raise MissingDependencyError("The camera", "OpenCV", INSTALL_CAMERA)
+            raise MissingDependencyError("the camera", "OpenCV", INSTALL_CAMERA)
         place = self._find()
         if isinstance(place, Gone):
             raise SensorError(place.why)

@@ -67,7 +67,7 @@ class Microphone(LiveSensor):
     def check_name(self) -> None:
         """Raises for a microphone asked for by name whose library is missing."""
         if self.by_name and importlib.util.find_spec("sounddevice") is None:
-            raise MissingDependencyError("The microphone", "sounddevice", INSTALL_MIC)
+            raise MissingDependencyError("the microphone", "sounddevice", INSTALL_MIC)
 
     def open_device(self, clock: Clock) -> Device | Gone:
         """Opens an input stream on the microphone."""

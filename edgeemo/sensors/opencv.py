@@ -121,7 +121,7 @@ def load_cv2() -> ModuleType:
     try:
         import cv2
     except (ImportError, OSError):
-        raise MissingDependencyError("The camera", "OpenCV", INSTALL_CAMERA) from None
+        raise MissingDependencyError("the camera", "OpenCV", INSTALL_CAMERA) from None
     module: ModuleType = cv2
     return module
 

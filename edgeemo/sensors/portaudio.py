@@ -124,9 +124,9 @@ def load_sounddevice() -> ModuleType:
     try:
         import sounddevice
     except ImportError:
-        raise MissingDependencyError("The microphone", "sounddevice", INSTALL_MIC) from None
+        raise MissingDependencyError("the microphone", "sounddevice", INSTALL_MIC) from None
     except OSError:
-        raise MissingDependencyError("The microphone", "the PortAudio library", INSTALL_PORTAUDIO) from None
+        raise MissingDependencyError("the microphone", "the PortAudio library", INSTALL_PORTAUDIO) from None
     module: ModuleType = sounddevice
     return module
 

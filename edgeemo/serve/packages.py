@@ -18,4 +18,4 @@ def require_packages() -> None:
     """Raises MissingDependencyError where a package of the extra ``serve`` is not installed."""
     for module, package in _NEEDED.items():
         if find_spec(module) is None:
-            raise MissingDependencyError("The live page", package, "pip install 'edgeemo[serve]'") from None
+            raise MissingDependencyError("the live page", package, "pip install 'edgeemo[serve]'") from None

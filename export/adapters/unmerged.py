@@ -11,22 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
 from edgeemo.bundle.tensors import Array
-from edgeemo.errors import MissingDependencyError
 from edgeemo.export.adapters.merge import Adapter, LowRankPair
 from edgeemo.export.graph import Weights, bind_weights, bytes_from_model
 from edgeemo.modality import subset_members
 from edgeemo.runtimes.ort import OrtRunner
-
-try:
-    import onnx
-    from onnx import helper, numpy_helper
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 
 def unmerged_graph(graph: onnx.ModelProto, weights: Weights, adapters: Sequence[Adapter]) -> onnx.ModelProto:

@@ -9,30 +9,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from edgeemo.bundle.disk import explained, write_file
-from edgeemo.errors import CheckpointError, InputError, MissingDependencyError
+from edgeemo.errors import CheckpointError, InputError
 from edgeemo.export.adapters.merge import merge_pairs, stored_pair
 from edgeemo.export.adapters.peft import CONFIG_FILE, WEIGHTS_FILE, PeftFolder, read_config, read_peft
+from edgeemo.export.adapters.products import Site, Sites, find_sites
+from edgeemo.export.foreign.load import array_from_tensor, load_plain_model
 from edgeemo.export.foreign.names import resolve_names
-
-try:
-    import onnx
-
-    from edgeemo.export.adapters.products import Site, Sites, find_sites
-    from edgeemo.export.foreign.load import array_from_tensor, load_plain_model
-    from edgeemo.export.foreign.rewire import (
-        insert_nodes,
-        replace_bias,
-        replace_parameter,
-        replace_weight,
-        take_away_unused,
-    )
-except ImportError as reason:
-    raise MissingDependencyError(
-        "merging into an ONNX model", reason.name or "onnx", "pip install 'edgeemo[export]'"
-    ) from None
+from edgeemo.export.foreign.rewire import (
+    insert_nodes,
+    replace_bias,
+    replace_parameter,
+    replace_weight,
+    take_away_unused,
+)
 
 STAMP = "edgeemo.adapter"  # metadata of a merged model: SHA-256 of each adapter merged into it
 _BRANCH = re.compile(r"\.lora_(A|B|embedding_A|embedding_B)\b")

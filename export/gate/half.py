@@ -13,20 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeemo.bundle.tensors import Array
-from edgeemo.errors import MissingDependencyError
 from edgeemo.export.graph import bytes_from_model, copy_model, copy_node
 from edgeemo.runtimes.ort import CPU_PROVIDER, FATAL, load_onnxruntime
-
-try:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 _LARGEST = "largest of each value"
 _BATCH = 16

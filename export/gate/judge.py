@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from edgeemo.bundle.manifest import SubsetSpec
 from edgeemo.bundle.probabilities import probabilities_from_logits
 from edgeemo.bundle.tensors import Array
-from edgeemo.errors import GateError, MissingDependencyError
+from edgeemo.errors import GateError
 from edgeemo.export.dialect import STANDARD
 from edgeemo.export.gate.half import run_in_half
 from edgeemo.export.gate.thresholds import Thresholds
@@ -26,13 +27,6 @@ from edgeemo.export.graph import bytes_from_model
 from edgeemo.export.variants.make import DIALECT_OF, FP16, FP32, INT8_TRT
 from edgeemo.modality import subset_members
 from edgeemo.runtimes.ort import OrtRunner
-
-try:
-    import onnx
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 FRAMES = "frame_logits"
 _WARM_UP_RUNS = 5

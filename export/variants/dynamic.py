@@ -11,18 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
-from edgeemo.errors import MissingDependencyError
 from edgeemo.export.graph import copy_model, copy_node, keep_used_initializers
-
-try:
-    import onnx
-    from onnx import helper, numpy_helper
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 PACKED, SCALE = "_quantized", "_scale"
 DOMAIN = "com.microsoft"

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from edgeemo.errors import MissingDependencyError
 from edgeemo.export.graph import clean_graph, copy_model, sort_nodes
-
-try:
-    import onnx
-    from onnx import numpy_helper
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnxruntime", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 LARGEST = 65504.0
 # Activations stay below an eighth of what fp16 holds, so that louder input than ours does not overflow.

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edgeemo.errors import InputError, MissingDependencyError
+import onnx
+
+from edgeemo.errors import InputError
 from edgeemo.export.dialect import ONNXRUNTIME, STANDARD, check_operators
 from edgeemo.export.recipe import STATIC, GraphRecipe
 from edgeemo.export.variants.dynamic import constant_products, quantize_products
@@ -26,13 +28,6 @@ from edgeemo.export.variants.static import (
     quantize_for_tensorrt,
 )
 from edgeemo.export.variants.tables import pack_tables
-
-try:
-    import onnx
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 FP32, INT8, FP16, INT8_TRT = "fp32", "int8", "fp16", "int8-trt"
 VARIANTS = (FP32, INT8, FP16, INT8_TRT)

@@ -11,21 +11,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import numpy as np
+import onnx
+from onnx import helper
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from edgeemo.errors import ExportError, MissingDependencyError
+from edgeemo.errors import ExportError
 from edgeemo.export.graph import clean_graph, copy_model, sort_nodes
 from edgeemo.export.variants.dynamic import is_constant_product
-
-try:
-    import onnx
-    from onnx import helper
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnxruntime", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 Ranges = Mapping[str, tuple[float, float]]
 

@@ -9,18 +9,11 @@ whole, which its builder does once.
 from __future__ import annotations
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
-from edgeemo.errors import MissingDependencyError
 from edgeemo.export.graph import copy_model, copy_node
-
-try:
-    import onnx
-    from onnx import helper, numpy_helper
-except ImportError as reason:
-    raise MissingDependencyError(
-        "export", reason.name or "onnx", "pip install 'edgeemo[export,cpu]'"
-    ) from None
 
 SMALLEST_TABLE = 1024  # rows; below, a table is not worth more nodes
 PACKED, SCALE = "_quantized", "_scale"

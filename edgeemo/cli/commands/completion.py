@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import shtab
     except ModuleNotFoundError:
-        raise MissingDependencyError("Shell completion", "shtab", "pip install 'edgeemo[live]'") from None
+        raise MissingDependencyError("shell completion", "shtab", "pip install 'edgeemo[live]'") from None
     if args.shell not in shtab.SUPPORTED_SHELLS:
         raise InputError(
             f"shtab {shtab.__version__}, which is installed, knows {', '.join(shtab.SUPPORTED_SHELLS)} "

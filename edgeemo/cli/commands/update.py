@@ -11,7 +11,7 @@ from edgeemo.cli.options.output import add_json_option
 from edgeemo.cli.show.progress import progress_bar
 
 if TYPE_CHECKING:
-    from edgeemo.export.update.bundle import UpdateReport
+    from edgeemo.export import UpdateReport
 
 
 def add_parser(subparsers: Any) -> None:
@@ -55,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Updates and prints what was made anew, and where."""
     from edgeemo.errors import SubsetError
-    from edgeemo.export.update.bundle import update_bundle
+    from edgeemo.export import update_bundle
 
     adapters = dict(args.adapter)
     if len(adapters) < len(args.adapter):

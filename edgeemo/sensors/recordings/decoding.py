@@ -24,7 +24,7 @@ def load_av() -> ModuleType:
         import av
         import av.error
     except (ImportError, OSError):
-        raise MissingDependencyError("Reading media files", "PyAV", INSTALL_MEDIA) from None
+        raise MissingDependencyError("reading media files", "PyAV", INSTALL_MEDIA) from None
     module: ModuleType = av
     return module
 
