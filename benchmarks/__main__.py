@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accuracy, engines, footprint, hop, memory, robustness, startup, update
+from benchmarks import accuracy, archive, engines, footprint, hop, memory, robustness, startup, update
 from benchmarks.report import RESULTS, Report, write_report
 from edgeemo.bundle import Bundle
 from edgeemo.shipped import DEFAULT_BUNDLE
 
-NAMES = ("engines", "footprint", "hop", "memory", "startup", "update", "accuracy", "robustness")
+NAMES = ("engines", "footprint", "hop", "memory", "startup", "update", "archive", "accuracy", "robustness")
 WITH_DATA = {"accuracy", "robustness"}
 COMPARED = {"engines", "hop", "accuracy"}
 """Benchmarks that set variants side by side: fp32 does not ship, so a bundle with it is made for them."""
@@ -60,6 +60,7 @@ def _measure(name: str, bundle: Bundle, args: argparse.Namespace) -> Report:
         "memory": lambda: memory.measure(bundle),
         "startup": lambda: startup.measure(bundle, rounds=max(3, 15 // scale)),
         "update": lambda: update.measure(rounds=max(1, 5 // scale), hops=max(4, 60 // scale)),
+        "archive": lambda: archive.measure(bundle, recordings=40 // scale, rounds=max(1, 3 // scale)),
         "accuracy": lambda: accuracy.measure(bundle, args.data),
         "robustness": lambda: robustness.measure(bundle, args.data),
     }

@@ -71,6 +71,8 @@ def figures_from_results(folder: Path = RESULTS) -> str:
         "",
         *_table(("speed, memory, size", "int8", "fp32", "budget"), _speed_rows(read)),
         "",
+        *_table(("`edgeemo batch`, an archive", "times real time", "of one process"), _archive_rows(read)),
+        "",
         *_table(
             ("accuracy on people and sentences never trained on (val/dev)", "n", "int8", "fp32"),
             _accuracy_rows(read, shown=tuple(_SHOWN)),
@@ -95,7 +97,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _names() -> tuple[str, ...]:
-    return ("engines", "footprint", "hop", "memory", "startup", "accuracy")
+    return ("engines", "footprint", "hop", "memory", "startup", "archive", "accuracy")
 
 
 def _where(read: dict[str, Any]) -> str:
@@ -146,6 +148,18 @@ def _speed_rows(read: dict[str, Any]) -> list[tuple[str, ...]]:
             "1 s",
         ),
         ("the bundle: stems and seven engines, int8 + fp16", f"{listed / 1e6:.1f} MB", "", "8 MB"),
+    ]
+
+
+def _archive_rows(read: dict[str, Any]) -> list[tuple[str, ...]]:
+    crews = read["archive"]["figures"]["workers"]
+    return [
+        (
+            "one process, without Ray" if workers == "0" else f"Ray, workers: {workers}",
+            f"{found['times_real_time']:.1f}",
+            f"{found['times_real_time'] / crews['0']['times_real_time']:.2f}",
+        )
+        for workers, found in crews.items()
     ]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from live_like import write_live_like
 
-from benchmarks import accuracy, engines, footprint, hop, memory, update
+from benchmarks import accuracy, archive, engines, footprint, hop, memory, startup, update
 from benchmarks.readme import PAGE, README, figures_from_results, summary_from_results
 from benchmarks.report import Report, Table, write_report
 from edgeemo.bundle import Bundle
@@ -48,6 +50,33 @@ def test_engines_are_compared_in_pairs(bundle: Bundle) -> None:
     assert [row[:2] for row in variants.rows[:2]] == [("stem.audio", "fp32"), ("stem.audio", "int8")]
     assert variants.rows[0][5] == "1.00"
     assert len(sizes.rows) == 3
+
+
+def test_fresh_processes_are_timed_with_their_bytecode(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    report = startup.measure(bundle, rounds=1)
+    cold = report.figures["cold_start"]
+    assert set(cold) == {"fp32", "int8", "auto, nothing cached", "auto, choice cached"}
+    for found in cold.values():
+        assert 0 < found["import_ms"] + found["open_ms"] < found["process_ms"]
+    assert os.environ["PYTHONDONTWRITEBYTECODE"] == "1"
+
+
+def test_an_archive_is_scored_again_and_again(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    pytest.importorskip("av", reason="needs PyAV")
+    report = archive.measure(bundle, recordings=2, rounds=1, crews=(0,))
+    [row] = report.tables[0].rows
+    assert row[0] == "one process, without Ray"
+    assert row[4] == "1.00"
+    found = report.figures["workers"]["0"]
+    assert 0 < found["first_recording_s"] < found["command_s"]
+    gone = Bundle.open(shutil.copytree(bundle.path, tmp_path / "gone"))
+    shutil.rmtree(gone.path)
+    with pytest.raises(SystemExit, match="edgeemo batch ended with 1"):
+        archive.measure(gone, recordings=2, rounds=1, crews=(0,))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")

@@ -145,7 +145,10 @@ def _score(recordings: Sequence[Recording], plan: Plan, workers: int) -> Iterato
         batch_size=1,
         batch_format="pyarrow",
         fn_constructor_args=(plan, tries),
-        compute=ActorPoolStrategy(size=min(workers, len(items)), max_tasks_in_flight_per_actor=1),
+        compute=ActorPoolStrategy(
+            size=min(workers, len(items)),
+            max_tasks_in_flight_per_actor=2,  # a worker finds the next one waiting
+        ),
         num_cpus=plan.engines.threads,
     )
     try:
