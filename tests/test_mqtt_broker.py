@@ -265,6 +265,15 @@ def test_a_broker_that_goes_and_comes_back(bundle: Bundle, broker: Broker) -> No
         assert "readings and 0 events were not sent" in speaker.told[1]
 
 
+def test_two_of_one_name_throw_each_other_out_and_hear_why(bundle: Bundle, broker: Broker) -> None:
+    with speaking(bundle, broker, client_id="kiosk") as one:
+        assert one.publisher.wait_connected(30)
+        with speaking(bundle, broker, client_id="kiosk") as other:
+            wait_for(lambda: one.told and other.told, "that each was thrown out")
+        for speaker in (one, other):
+            assert "if that goes on, another client has our name, 'kiosk'; readings go on" in speaker.told[0]
+
+
 def _lost(sentence: str) -> str:
     why = sentence.partition(": ")[2].partition(";")[0]
     assert why.startswith("the connection was lost")

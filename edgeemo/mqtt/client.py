@@ -50,12 +50,14 @@ class Login:
         password: None where it wants none.
         context: of the encrypted connection; None for a plain one.
         will: what the broker publishes where we vanish.
+        is_chosen: whether somebody chose our name, who may have given it to another device, too.
     """
 
     client_id: str
     password: str | None = field(repr=False)
     context: ssl.SSLContext | None
     will: Message
+    is_chosen: bool = False
 
 
 def new_client_id() -> str:
@@ -91,7 +93,7 @@ class Client:
         from paho.mqtt.client import Client as PahoClient
         from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-        self._address, self._take, self._confirm = address, take, confirm
+        self._address, self._login, self._take, self._confirm = address, login, take, confirm
         self._answered = False
         self._refusal = ""
         self._error = ""
@@ -234,7 +236,8 @@ class Client:
             return self._refusal
         detail = f" ({self._error})" if self._error else ""
         if self._answered:
-            return f"the connection was lost{detail}"
+            name = f"; if that goes on, another client has our name, {self._login.client_id!r}"
+            return f"the connection was lost{detail}" + (name if self._login.is_chosen else "")
         hint = (
             "it may ask for a certificate of ours" if self._address.encrypted else "a TLS port needs mqtts://"
         )

@@ -85,7 +85,8 @@ class Publisher:
         session: whose readings are published; its events are fetched, and its modalities may be muted.
         password: for the user in the address.
         tls: whom we trust and who we are, with ``mqtts://``; None trusts what the system trusts.
-        client_id: our name on the broker, where it wants a certain one; None makes one.
+        client_id: our name on the broker, where it wants a certain one; None makes one. A broker throws out
+            whoever had the name before.
         discovery: the prefix under which Home Assistant looks for devices; None for none.
         commands: whether modalities can be muted and unmuted through the broker. Whoever may publish there
             can then switch the microphone and camera on.
@@ -140,7 +141,13 @@ class Publisher:
         try:
             self._link = Link(
                 self.address,
-                Login(client_id or new_client_id(), password, context, will=offline),
+                Login(
+                    client_id or new_client_id(),
+                    password,
+                    context,
+                    will=offline,
+                    is_chosen=bool(client_id),
+                ),
                 self._outbox,
                 greeting=Message(self.topics.availability, ONLINE, qos=1, retained=True),
                 farewell=offline,
