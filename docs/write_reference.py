@@ -1,6 +1,6 @@
 """Writes docs/command-line.md and docs/json.md from the parser and the schemas; with --images their pictures.
 
-tests/test_reference_pages.py fails where a page is not what this writes: `python docs/write_reference.py`.
+`python docs/write_reference.py`. What they hold is checked by tests/project/test_reference_pages.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fixtures for what only some machines have: the shared data, PortAudio."""
+"""Fixtures for what only some machines have: the shared data, a broker, PortAudio."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from mosquitto import Broker
 
 SHARED = Path(os.environ.get("EDGEEMO_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -51,6 +55,15 @@ def shared_data() -> Path:
     if not data.is_dir():
         pytest.skip("needs the shared data folder beside the project")
     return data
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker of the test's own, which runs; the test skips where mosquitto is missing."""
+    from mosquitto import Broker, running
+
+    with running(Broker(tmp_path)) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

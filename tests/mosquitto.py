@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PROGRAM = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
 PATIENCE_S = 30.0
 
@@ -55,7 +57,8 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        assert PROGRAM
+        if PROGRAM is None:
+            pytest.skip("needs mosquitto")
         self._process = subprocess.Popen(
             [PROGRAM, "-c", str(self._file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -106,7 +106,7 @@ fi
 if [ "$tests" = 1 ]; then
     status=0
     # named one by one: the other files need libraries that this environment may not have
-    mapfile -t files < <(grep -l 'mark\.gpu' tests/test_*.py)
+    mapfile -t files < <(grep -rl --include='test_*.py' 'mark\.gpu' tests)
     "$python" -m pytest -q -m gpu "${files[@]}" || status=$?
     [ "$status" = 0 ] || [ "$status" = 5 ] || say "tests on the GPU ended with $status; measuring all the same"
 fi
