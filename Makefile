@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := dev
+JOBS := 2
 
 .PHONY: demo bundle test check fix docs bench faults soak load clean
 
@@ -21,7 +22,7 @@ bundle: $(READY)
 	$(BIN)/edgeemo export samples/checkpoints/live --out edgeemo/assets/live
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check
