@@ -86,7 +86,8 @@ def test_seven_engines_are_weighed(bundle: Bundle) -> None:
     assert [row[0] for row in size.rows] == ["fp32", "int8"]
     found = report.figures["memory"]["int8"]
     assert set(found) == {"one, bundle", "all, alone", "all, bundle", "all, shared"}
-    assert report.figures["base"]["pss"] < found["one, bundle"]["pss"] < found["all, bundle"]["pss"]
+    # Resident, not proportional: that depends on who else runs.
+    assert report.figures["base"]["rss"] < found["one, bundle"]["rss"] < found["all, bundle"]["rss"]
     assert len(memory_table.rows) == 9
     sizes = report.figures["sizes"]["variants"]["int8"]
     assert sizes["ratio"] == pytest.approx(sizes["together"] / sizes["largest_alone"])

@@ -381,26 +381,28 @@ def test_what_was_offered_or_failed_while_a_reload_opened_stays_so(tmp_path: Pat
     assert len(snapshot.held) == len(fresh.held) == 0
 
 
+# What was written to: pages of libraries count as a process's own or not, as others run that have them too.
 GROWTH = """
-import logging
+import logging, re
+from pathlib import Path
 logging.disable(logging.WARNING)
-from edgeemo.evaluation.footprint import memory_of
 from edgeemo.runtimes.ort import load_onnxruntime
 from edgeemo.session import EngineOptions, Session
 from edgeemo.session.engines.attempt import warm
+def written():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return 1024 * int(re.search(r"Private_Dirty: +([0-9]+) kB", text)[1])
 load_onnxruntime()
-before = memory_of()
-if before is not None:
-    with Session(engines=EngineOptions(variant="int8")) as session:
-        for runner in session._pool.snapshot.runners():
-            warm(runner, session.manifest.labels)
-        print(memory_of().private - before.private, session._pool._roster.used_bytes())
+before = written()
+with Session(engines=EngineOptions(variant="int8")) as session:
+    for runner in session._pool.snapshot.runners():
+        warm(runner, session.manifest.labels)
+    print(written() - before, session._pool._roster.used_bytes())
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux: /proc")
 def test_estimates_are_what_a_process_really_takes() -> None:
     done = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
-    if not done.stdout:
-        pytest.skip("this system does not tell the memory of a process")
     grown, estimated = map(int, done.stdout.split())
-    assert 0.6 < grown / estimated < 1.6
+    assert 0.8 < grown / estimated < 1.4
