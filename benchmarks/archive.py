@@ -58,7 +58,7 @@ def measure(bundle: Bundle, *, recordings: int, rounds: int, crews: Sequence[int
     alone = figures["0"]["times_real_time"]
     rows = [
         (
-            "one process, without Ray" if workers == "0" else f"Ray, workers: {workers}",
+            words_of_crew(workers),
             f"{found['command_s']:.1f} ± {found['command_deviation_s']:.1f}",
             f"{found['first_recording_s']:.1f}",
             f"{found['times_real_time']:.1f}",
@@ -75,6 +75,11 @@ def measure(bundle: Bundle, *, recordings: int, rounds: int, crews: Sequence[int
     columns = ("scored by", "all, s", "one recording, s", "times real time", "times one process")
     table = Table("Whole commands", note, columns, rows)
     return Report("archive", "An archive", {"recordings": recordings, "workers": figures}, [table])
+
+
+def words_of_crew(workers: str) -> str:
+    """Returns who scores, for a table, of a number of workers as the figures have it."""
+    return "one process, without Ray" if workers == "0" else f"Ray, workers: {workers}"
 
 
 def _copies(folder: Path, count: int) -> Path:

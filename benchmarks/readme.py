@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.archive import words_of_crew
 from benchmarks.report import RESULTS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -155,7 +156,7 @@ def _archive_rows(read: dict[str, Any]) -> list[tuple[str, ...]]:
     crews = read["archive"]["figures"]["workers"]
     return [
         (
-            "one process, without Ray" if workers == "0" else f"Ray, workers: {workers}",
+            words_of_crew(workers),
             f"{found['times_real_time']:.1f}",
             f"{found['times_real_time'] / crews['0']['times_real_time']:.2f}",
         )

@@ -7,9 +7,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
+from unittest.mock import patch
 
 from benchmarks.report import Report, Table
 from edgeemo.bundle import Bundle
@@ -27,14 +26,12 @@ def measure(bundle: Bundle, *, rounds: int) -> Report:
     """
     variants = sorted({variant for files in bundle.manifest.engines.values() for variant in files})
     cold: dict[str, Footprint] = {}
-    with (
-        tempfile.TemporaryDirectory() as empty,
-        _environment(PYTHONDONTWRITEBYTECODE=None),  # compiled once, as wherever a package is installed
-    ):
+    with tempfile.TemporaryDirectory() as empty, patch.dict(os.environ):
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled once, as wherever a package is installed
         imports = _import_times(rounds)
         for variant in variants:
             cold[variant] = _median([measure_footprint(bundle.path, variant=variant) for _ in range(rounds)])
-        with _environment(EDGEEMO_CACHE=empty):
+        with patch.dict(os.environ, EDGEEMO_CACHE=empty):
             cold["auto, nothing cached"] = measure_footprint(bundle.path)
             cold["auto, choice cached"] = _median([measure_footprint(bundle.path) for _ in range(rounds)])
     numpy_ms = imports["import numpy"]
@@ -88,22 +85,3 @@ def _import_times(rounds: int) -> dict[str, float]:
 def _median(found: list[Footprint]) -> Footprint:
     """Returns the footprint whose whole time is the median."""
     return sorted(found, key=lambda footprint: footprint.process_ms)[len(found) // 2]
-
-
-@contextmanager
-def _environment(**changes: str | None) -> Iterator[None]:
-    """Sets variables for the processes that are started meanwhile; None takes one away."""
-    before = {name: os.environ.get(name) for name in changes}
-    _set(changes)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

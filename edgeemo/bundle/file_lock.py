@@ -34,11 +34,11 @@ def lock_file(descriptor: int, *, shared: bool = False) -> bool:
         NoLocksError: there are none here; Windows has no shared ones.
         OSError: the disk refuses.
     """
+    if sys.platform == "win32" and shared:
+        raise NoLocksError(errno.ENOLCK, "no shared locks on Windows")
     try:
         if sys.platform != "win32":
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        elif shared:
-            raise NoLocksError(errno.ENOLCK, "no shared locks on Windows")
         else:
             before = os.lseek(descriptor, 0, os.SEEK_CUR)
             os.lseek(descriptor, _FAR, os.SEEK_SET)
